@@ -1,0 +1,40 @@
+//! SQLite: a file in a directory of its own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sqlx::Sqlite;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+
+use super::{Disposal, TestServer, plain_statements};
+
+impl TestServer for Sqlite {
+    const NAME: &'static str = "sqlite";
+    const VARIABLE: Option<&'static str> = None;
+    const BUSY_SESSIONS: &'static str = "select 0";
+
+    async fn create() -> (String, Disposal) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let url = format!("sqlite://{}", directory.path().join("test.db").display());
+        (url, Disposal::Directory(directory))
+    }
+
+    fn options(url: &str) -> SqliteConnectOptions {
+        let options: SqliteConnectOptions = url.parse().expect("a URL of SQLite");
+        options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+    }
+
+    fn address(_: &SqliteConnectOptions) -> Option<(String, u16)> {
+        None
+    }
+
+    fn through(_: SqliteConnectOptions, _: SocketAddr) -> SqliteConnectOptions {
+        panic!("SQLite has no network that a proxy could stand in")
+    }
+
+    plain_statements!();
+}
