@@ -83,9 +83,8 @@ pub fn run<DB: TestServer>(test: impl AsyncFnOnce(TestDb<DB>)) {
         .enable_all()
         .build()
         .expect("a runtime");
-    let in_time = runtime.block_on(timeout(LONGEST_TEST, async {
-        test(TestDb::new().await).await;
-    }));
+    let in_time = runtime
+        .block_on(async { timeout(LONGEST_TEST, async { test(TestDb::new().await).await }).await });
     // A blocking call that the test left behind must not turn its verdict into a hang.
     runtime.shutdown_timeout(Duration::from_secs(1));
     assert!(in_time.is_ok(), "still running after {LONGEST_TEST:?}");

@@ -18,9 +18,6 @@ pub type OptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 
 /// A database that the suite runs on. The three statements at the end let one generic test speak to all of them.
 pub trait TestServer: Database {
-    /// How it is called in messages.
-    const NAME: &'static str;
-
     /// Holds the URL of a user that may create databases. `None`: it is embedded and always there.
     const VARIABLE: Option<&'static str>;
 

@@ -10,7 +10,6 @@ use super::{Disposal, TestServer, plain_statements, server_url, unique_name};
 const VARIABLE: &str = "EFFECTIVELY_TEST_MYSQL";
 
 impl TestServer for MySql {
-    const NAME: &'static str = "mysql";
     const VARIABLE: Option<&'static str> = Some(VARIABLE);
     // A session that only sits in an open transaction is `Sleep` in the process list: the engine's own table knows it.
     const BUSY_SESSIONS: &'static str = "select count(*) from information_schema.processlist \

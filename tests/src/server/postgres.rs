@@ -10,7 +10,6 @@ use super::{Disposal, TestServer, plain_statements, server_url, unique_name};
 const VARIABLE: &str = "EFFECTIVELY_TEST_POSTGRES";
 
 impl TestServer for Postgres {
-    const NAME: &'static str = "postgres";
     const VARIABLE: Option<&'static str> = Some(VARIABLE);
     const BUSY_SESSIONS: &'static str = "select count(*) from pg_stat_activity \
         where datname = current_database() and backend_type = 'client backend' and state <> 'idle' and pid <> pg_backend_pid()";

@@ -9,7 +9,6 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use super::{Disposal, TestServer, plain_statements};
 
 impl TestServer for Sqlite {
-    const NAME: &'static str = "sqlite";
     const VARIABLE: Option<&'static str> = None;
     const BUSY_SESSIONS: &'static str = "select 0";
 
