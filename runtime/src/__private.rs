@@ -1,0 +1,60 @@
+//! Every path that generated code may name, and nothing more. Not public API: it changes without notice.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    error::{Error, ErrorKind},
+    model::Fingerprint,
+};
+
+pub use crate::{
+    engine::Ledger,
+    handler::{
+        TxParam,
+        call::{commit, enter, enter_unkeyed, inside, leave, tx},
+        detach::detach,
+        origin::{AnyPart, Probe, key},
+        policy::{Answers, Bare, Commits, Emitting, Plain, Record, Release, Transparent, Wrapped},
+        retry::{Again, Turns, commit_or_again, leave_or_again},
+    },
+    model::{
+        event::Event,
+        handler::{Handler, Isolation, OnError},
+        key::KeyPart,
+    },
+};
+pub use core;
+pub use std::time::Duration;
+
+/// A value that can be part of a fingerprint.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be fingerprinted",
+    label = "not `serde::Serialize`",
+    note = "derive `serde::Serialize` for it, or name only the part of it that must be the same: `fingerprint(cmd.amount)`"
+)]
+pub trait Fingerprinted: Serialize {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + ?Sized> Fingerprinted for T {}
+
+/// One value of a fingerprint.
+///
+/// # Errors
+/// [`ErrorKind::Encode`] when it cannot be written as JSON.
+pub fn content(value: &(impl Fingerprinted + ?Sized)) -> Result<Value, Error> {
+    serde_json::to_value(value).map_err(|source| Error::caused_by(ErrorKind::Encode("a fingerprinted value"), source))
+}
+
+/// The fingerprint of all values: of the value itself when there is one, and none when there is none.
+///
+/// # Errors
+/// Of the first value.
+pub fn fingerprint<const N: usize>(contents: [Result<Value, Error>; N]) -> Result<Option<Fingerprint>, Error> {
+    let contents = contents.into_iter().collect::<Result<Vec<_>, _>>()?;
+    match contents.as_slice() {
+        [] => Ok(None),
+        [only] => Fingerprint::of(only).map(Some),
+        all => Fingerprint::of(all).map(Some),
+    }
+}

@@ -1,0 +1,34 @@
+//! The face: what an annotated function takes, what it returns, and what stands between it and the engine.
+//!
+//! `call.rs` is the path of one call as generated code and [`Ledger::run`](crate::Ledger::run) take it.
+
+pub(crate) mod call;
+mod conflict;
+pub(crate) mod detach;
+mod emit;
+mod failure;
+mod idempotency_key;
+pub(crate) mod origin;
+mod outcome;
+pub(crate) mod policy;
+mod refusal;
+mod replay;
+pub(crate) mod retry;
+mod returned;
+mod run;
+mod tx_param;
+
+pub use self::{
+    conflict::Conflict,
+    emit::{Emit, Events, IntoEmission},
+    failure::Failure,
+    idempotency_key::IdempotencyKey,
+    outcome::{Outcome, Refused},
+    refusal::Refusal,
+    replay::{Replay, ViaSerde},
+    returned::HandlerReturn,
+    run::Call,
+    tx_param::TxParam,
+};
+#[cfg(feature = "axum")]
+pub(crate) use self::replay::{from_json, to_json};

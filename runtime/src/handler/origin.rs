@@ -1,0 +1,117 @@
+//! Where the parts of a key come from: a key made only of the caller's [`IdempotencyKey`] does not compile.
+//!
+//! Generated code writes `Probe(&part).add(parts)`. For an `IdempotencyKey` the inherent method wins and the origin stays
+//! what it was; for anything else the method of [`AnyPart`] makes it [`Server`]. This works for generic parts too, where an
+//! associated type on `KeyPart` does not.
+
+use std::marker::PhantomData;
+
+use super::IdempotencyKey;
+use crate::{
+    error::Error,
+    model::{
+        Handler, Key, Scope,
+        key::{KeyBuilder, KeyPart},
+    },
+};
+
+/// So far only parts that the caller chose.
+#[derive(Debug)]
+pub enum Caller {}
+
+/// At least one part that is not an `IdempotencyKey`.
+#[derive(Debug)]
+pub enum Server {}
+
+/// Says that a key has a part besides the caller's.
+#[diagnostic::on_unimplemented(
+    message = "a key made only of the caller's `IdempotencyKey` would let one caller read the answer of another",
+    label = "nothing here says whose call it is",
+    note = "add a part that the server knows: `key = \"{{user.id}}/{{idempotency_key}}\"`",
+    note = "or write `shared_by_all` if every caller may share it"
+)]
+pub trait Owned {}
+
+impl Owned for Server {}
+
+/// A key in the making.
+#[derive(Debug)]
+pub struct KeyParts<O> {
+    builder: Result<KeyBuilder, Error>,
+    origin: PhantomData<O>,
+}
+
+/// Begins the key of a handler.
+pub fn key(handler: &Handler) -> KeyParts<Caller> {
+    KeyParts { builder: Scope::new(handler.scope).map(KeyBuilder::new), origin: PhantomData }
+}
+
+impl<O> KeyParts<O> {
+    /// Fixed text of the template.
+    pub fn literal(self, text: &str) -> Self {
+        self.then(|builder| builder.literal(text))
+    }
+
+    /// The key, if somebody owns it.
+    ///
+    /// # Errors
+    /// Of the first part that breaks a rule.
+    pub fn finish(self) -> Result<Key, Error>
+    where
+        O: Owned,
+    {
+        self.finish_shared()
+    }
+
+    /// The key, for `shared_by_all`.
+    ///
+    /// # Errors
+    /// Of the first part that breaks a rule.
+    pub fn finish_shared(self) -> Result<Key, Error> {
+        self.builder?.finish()
+    }
+
+    fn then<P>(self, step: impl FnOnce(KeyBuilder) -> KeyBuilder) -> KeyParts<P> {
+        KeyParts { builder: self.builder.map(step), origin: PhantomData }
+    }
+}
+
+/// A part whose type decides which `add` is called.
+#[derive(Debug)]
+pub struct Probe<'a, T: ?Sized>(pub &'a T);
+
+impl Probe<'_, IdempotencyKey> {
+    /// Adds the caller's part.
+    pub fn add<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
+        parts.then(|builder| builder.part(IdempotencyKey::expose(self.0)))
+    }
+}
+
+impl Probe<'_, &IdempotencyKey> {
+    /// Adds the caller's part.
+    pub fn add<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
+        Probe(*self.0).add(parts)
+    }
+}
+
+/// The `add` of every other part.
+pub trait AnyPart {
+    /// The part's type.
+    type Part: ?Sized;
+
+    /// Adds the part.
+    fn add<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
+    where
+        Self::Part: KeyPart;
+}
+
+impl<T: ?Sized> AnyPart for Probe<'_, T> {
+    type Part = T;
+
+    fn add<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
+    where
+        T: KeyPart,
+    {
+        parts.then(|builder| builder.part(self.0))
+    }
+}
