@@ -43,14 +43,17 @@ impl<T: Serialize + ?Sized> Fingerprinted for T {}
 /// # Errors
 /// [`ErrorKind::Encode`] when it cannot be written as JSON.
 pub fn content(value: &(impl Fingerprinted + ?Sized)) -> Result<Value, Error> {
-    serde_json::to_value(value).map_err(|source| Error::caused_by(ErrorKind::Encode("a fingerprinted value"), source))
+    serde_json::to_value(value)
+        .map_err(|source| Error::caused_by(ErrorKind::Encode("a fingerprinted value"), source))
 }
 
 /// The fingerprint of all values: of the value itself when there is one, and none when there is none.
 ///
 /// # Errors
 /// Of the first value.
-pub fn fingerprint<const N: usize>(contents: [Result<Value, Error>; N]) -> Result<Option<Fingerprint>, Error> {
+pub fn fingerprint<const N: usize>(
+    contents: [Result<Value, Error>; N],
+) -> Result<Option<Fingerprint>, Error> {
     let contents = contents.into_iter().collect::<Result<Vec<_>, _>>()?;
     match contents.as_slice() {
         [] => Ok(None),

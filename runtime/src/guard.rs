@@ -36,7 +36,11 @@ pub fn inside_claim() -> bool {
 /// # Errors
 /// [`InsideClaim`] when [`inside_claim`] is true.
 pub fn refuse_inside_claim() -> Result<(), InsideClaim> {
-    if inside_claim() { Err(InsideClaim) } else { Ok(()) }
+    if inside_claim() {
+        Err(InsideClaim)
+    } else {
+        Ok(())
+    }
 }
 
 /// An outside call was about to be made inside the body of a claimed call.

@@ -37,7 +37,9 @@ pub async fn enter<DB: Dialect>(
     key: Result<Key, Error>,
     fingerprint: Result<Option<Fingerprint>, Error>,
 ) -> Result<Claim<DB>, Early> {
-    let (key, fingerprint) = key.and_then(|key| Ok((key, fingerprint?))).map_err(Early::Failed)?;
+    let (key, fingerprint) = key
+        .and_then(|key| Ok((key, fingerprint?)))
+        .map_err(Early::Failed)?;
     match ledger.enter(handler, key, fingerprint).await {
         Ok(Entered::Claimed(claim)) => Ok(claim),
         Ok(Entered::Replay(answer)) => Err(Early::Replay(answer)),
@@ -49,7 +51,10 @@ pub async fn enter<DB: Dialect>(
 ///
 /// # Errors
 /// When the transaction could not be had. The body must not run.
-pub async fn enter_unkeyed<DB: Dialect>(ledger: &Ledger<DB>, handler: &Handler) -> Result<Claim<DB>, Error> {
+pub async fn enter_unkeyed<DB: Dialect>(
+    ledger: &Ledger<DB>,
+    handler: &Handler,
+) -> Result<Claim<DB>, Error> {
     ledger.enter_unkeyed(handler).await
 }
 
@@ -86,7 +91,9 @@ where
     S::returns(finish_unkeyed::<C, R, DB>(end).await)
 }
 
-pub(super) async fn finish<C, O, M, R, DB>(end: End<DB, R, Early>) -> Ended<Answered<C::Response, R::Err, O, M>, R::Err>
+pub(super) async fn finish<C, O, M, R, DB>(
+    end: End<DB, R, Early>,
+) -> Ended<Answered<C::Response, R::Err, O, M>, R::Err>
 where
     DB: Dialect,
     R: HandlerReturn,
@@ -101,7 +108,9 @@ where
     let (answer, own) = match returned.into_result() {
         Ok(ok) => {
             let (response, events) = C::split(ok);
-            let ready = events.into_staged().and_then(|events| Ok((response.record()?, events)));
+            let ready = events
+                .into_staged()
+                .and_then(|events| Ok((response.record()?, events)));
             let (recorded, events) = match ready {
                 Ok(ready) => ready,
                 Err(error) => return give_back(claim, Ended::Failed(error)).await,
@@ -119,7 +128,9 @@ where
     }
 }
 
-pub(super) async fn finish_unkeyed<C, R, DB>(end: End<DB, R, Error>) -> Ended<Committed<C::Response>, R::Err>
+pub(super) async fn finish_unkeyed<C, R, DB>(
+    end: End<DB, R, Error>,
+) -> Ended<Committed<C::Response>, R::Err>
 where
     DB: Dialect,
     R: HandlerReturn,

@@ -27,7 +27,11 @@ where
     match tokio::spawn(call.in_current_span()).await {
         Ok(returned) => returned,
         Err(join) => {
-            let kind = if join.is_panic() { ErrorKind::Panicked } else { ErrorKind::CommitUnknown };
+            let kind = if join.is_panic() {
+                ErrorKind::Panicked
+            } else {
+                ErrorKind::CommitUnknown
+            };
             Err(E::from_toolkit(Error::from(kind)))
         }
     }

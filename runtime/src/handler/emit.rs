@@ -35,7 +35,10 @@ pub struct Emit<R> {
 impl<R> Emit<R> {
     /// A response without events so far.
     pub fn new(response: R) -> Self {
-        Self { response, events: Events::default() }
+        Self {
+            response,
+            events: Events::default(),
+        }
     }
 
     /// Adds an event. Events are stored in the order they are added.
@@ -167,25 +170,59 @@ mod tests {
 
     #[test]
     fn events_keep_their_order_headers_and_delays() {
-        let answer = Emit::new("ok").event(Paid(1)).header("a", "1").events([Paid(2), Paid(3)]);
-        let (response, events) = answer.event_after(Duration::from_secs(9), Paid(4)).into_emission();
+        let answer = Emit::new("ok")
+            .event(Paid(1))
+            .header("a", "1")
+            .events([Paid(2), Paid(3)]);
+        let (response, events) = answer
+            .event_after(Duration::from_secs(9), Paid(4))
+            .into_emission();
         let staged = events.into_staged().unwrap();
         assert_eq!(response, "ok");
-        assert_eq!(staged.iter().map(|event| event.data.as_slice()).collect::<Vec<_>>(), [b"1", b"2", b"3", b"4"]);
-        assert_eq!(staged.iter().map(|event| event.headers.len()).collect::<Vec<_>>(), [1, 0, 0, 0]);
+        assert_eq!(
+            staged
+                .iter()
+                .map(|event| event.data.as_slice())
+                .collect::<Vec<_>>(),
+            [b"1", b"2", b"3", b"4"]
+        );
+        assert_eq!(
+            staged
+                .iter()
+                .map(|event| event.headers.len())
+                .collect::<Vec<_>>(),
+            [1, 0, 0, 0]
+        );
         assert_eq!(staged[3].delay, Duration::from_secs(9));
     }
 
     #[test]
     fn a_header_without_an_event_is_an_error_and_not_lost() {
-        let (_, events) = Emit::new(()).header("a", "1").event(Paid(1)).into_emission();
-        assert!(matches!(events.into_staged().unwrap_err().kind(), ErrorKind::Encode(_)));
+        let (_, events) = Emit::new(())
+            .header("a", "1")
+            .event(Paid(1))
+            .into_emission();
+        assert!(matches!(
+            events.into_staged().unwrap_err().kind(),
+            ErrorKind::Encode(_)
+        ));
     }
 
     #[test]
     fn events_alone_have_no_response() {
-        assert_eq!(vec![Paid(1), Paid(2)].into_emission().1.into_staged().unwrap().len(), 2);
+        assert_eq!(
+            vec![Paid(1), Paid(2)]
+                .into_emission()
+                .1
+                .into_staged()
+                .unwrap()
+                .len(),
+            2
+        );
         assert_eq!([Paid(1)].into_emission().1.into_staged().unwrap().len(), 1);
-        assert_eq!(None::<Paid>.into_emission().1.into_staged().unwrap().len(), 0);
+        assert_eq!(
+            None::<Paid>.into_emission().1.into_staged().unwrap().len(),
+            0
+        );
     }
 }

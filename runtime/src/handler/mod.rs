@@ -18,6 +18,8 @@ mod returned;
 mod run;
 mod tx_param;
 
+#[cfg(feature = "axum")]
+pub(crate) use self::replay::{from_json, to_json};
 pub use self::{
     conflict::Conflict,
     emit::{Emit, Events, IntoEmission},
@@ -30,5 +32,3 @@ pub use self::{
     run::Call,
     tx_param::TxParam,
 };
-#[cfg(feature = "axum")]
-pub(crate) use self::replay::{from_json, to_json};

@@ -43,7 +43,10 @@ pub struct KeyParts<O> {
 
 /// Begins the key of a handler.
 pub fn key(handler: &Handler) -> KeyParts<Caller> {
-    KeyParts { builder: Scope::new(handler.scope).map(KeyBuilder::new), origin: PhantomData }
+    KeyParts {
+        builder: Scope::new(handler.scope).map(KeyBuilder::new),
+        origin: PhantomData,
+    }
 }
 
 impl<O> KeyParts<O> {
@@ -72,7 +75,10 @@ impl<O> KeyParts<O> {
     }
 
     fn then<P>(self, step: impl FnOnce(KeyBuilder) -> KeyBuilder) -> KeyParts<P> {
-        KeyParts { builder: self.builder.map(step), origin: PhantomData }
+        KeyParts {
+            builder: self.builder.map(step),
+            origin: PhantomData,
+        }
     }
 }
 

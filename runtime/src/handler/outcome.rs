@@ -18,7 +18,11 @@ pub struct Outcome<R> {
 
 impl<R> Outcome<R> {
     pub(crate) fn new(answer: Answer) -> Self {
-        Self { recorded: answer.recorded, replay: answer.replay, response: PhantomData }
+        Self {
+            recorded: answer.recorded,
+            replay: answer.replay,
+            response: PhantomData,
+        }
     }
 
     /// Whether the body did not run, because an earlier call with this key had been answered.
@@ -49,7 +53,10 @@ impl<R> Outcome<R> {
 
 impl<R> Clone for Outcome<R> {
     fn clone(&self) -> Self {
-        Self { recorded: Arc::clone(&self.recorded), ..*self }
+        Self {
+            recorded: Arc::clone(&self.recorded),
+            ..*self
+        }
     }
 }
 
@@ -57,7 +64,10 @@ impl<R> Clone for Outcome<R> {
 impl<R> fmt::Debug for Outcome<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refusal = self.recorded.is_refusal();
-        f.debug_struct("Outcome").field("replay", &self.replay).field("refusal", &refusal).finish_non_exhaustive()
+        f.debug_struct("Outcome")
+            .field("replay", &self.replay)
+            .field("refusal", &refusal)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +93,9 @@ impl Refused {
 /// Shows no payload.
 impl fmt::Debug for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused").field("status", &self.0.status()).finish_non_exhaustive()
+        f.debug_struct("Refused")
+            .field("status", &self.0.status())
+            .finish_non_exhaustive()
     }
 }
 

@@ -113,13 +113,21 @@ pub struct Answered<T, E, O, M> {
 
 impl<T, E, O, M> Answered<T, E, O, M> {
     pub(super) fn replay(answer: Answer) -> Self {
-        Self { answer, own: None, types: PhantomData }
+        Self {
+            answer,
+            own: None,
+            types: PhantomData,
+        }
     }
 
     /// A commit whose acknowledgement was lost can turn out to be another call's.
     pub(super) fn by_body(answer: Answer, own: Result<T, E>) -> Self {
         let own = (!answer.replay).then_some(own);
-        Self { answer, own, types: PhantomData }
+        Self {
+            answer,
+            own,
+            types: PhantomData,
+        }
     }
 }
 
@@ -173,7 +181,10 @@ where
         match answered.own {
             Some(own) => own,
             None if !recorded.is_refusal() => T::restore(recorded).map_err(E::from_toolkit),
-            None => Err(O::restore(recorded).unwrap_or_else(|| E::from_toolkit(ErrorKind::Decode.into()))),
+            None => {
+                Err(O::restore(recorded)
+                    .unwrap_or_else(|| E::from_toolkit(ErrorKind::Decode.into())))
+            }
         }
     }
 }

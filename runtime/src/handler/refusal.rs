@@ -49,7 +49,11 @@ impl Recorded {
     /// A final refusal with an HTTP status and a JSON body. `None`, which frees the key, when the body cannot be written.
     pub fn json_refusal(status: u16, body: &(impl Serialize + ?Sized)) -> Option<Self> {
         let body = to_json(body).ok()?;
-        Some(Self::refusal(body).with_status(status).with_header("content-type", b"application/json"))
+        Some(
+            Self::refusal(body)
+                .with_status(status)
+                .with_header("content-type", b"application/json"),
+        )
     }
 
     /// Whether the answer may be replayed for as long as the retention: it does not itself ask for a retry.
@@ -64,10 +68,22 @@ mod tests {
 
     #[test]
     fn a_status_that_asks_for_a_retry_is_never_final() {
-        for (status, is_final) in [(400, true), (402, true), (408, false), (409, true), (425, false), (429, false), (500, false), (503, false)] {
+        for (status, is_final) in [
+            (400, true),
+            (402, true),
+            (408, false),
+            (409, true),
+            (425, false),
+            (429, false),
+            (500, false),
+            (503, false),
+        ] {
             let recorded = Recorded::json_refusal(status, "no").unwrap();
             assert_eq!(recorded.is_final(), is_final, "{status}");
         }
-        assert!(Recorded::refusal(Vec::new()).is_final(), "without a status the error type alone decides");
+        assert!(
+            Recorded::refusal(Vec::new()).is_final(),
+            "without a status the error type alone decides"
+        );
     }
 }

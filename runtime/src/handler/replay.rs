@@ -60,16 +60,25 @@ const NULL: &[u8] = b"null";
 impl<T: Serialize + DeserializeOwned> Replay<ViaSerde> for T {
     fn record(&self) -> Result<Recorded, Error> {
         let body = to_json(self)?;
-        Ok(Recorded::success(if body == NULL { Vec::new() } else { body }))
+        Ok(Recorded::success(if body == NULL {
+            Vec::new()
+        } else {
+            body
+        }))
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {
-        from_json(if recorded.body().is_empty() { NULL } else { recorded.body() })
+        from_json(if recorded.body().is_empty() {
+            NULL
+        } else {
+            recorded.body()
+        })
     }
 }
 
 pub(crate) fn to_json(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(value).map_err(|source| Error::caused_by(ErrorKind::Encode("the response"), source))
+    serde_json::to_vec(value)
+        .map_err(|source| Error::caused_by(ErrorKind::Encode("the response"), source))
 }
 
 /// The error of serde_json is left out: it quotes the value that it did not expect, and no payload may reach a log.

@@ -26,7 +26,10 @@ pub struct Turns {
 impl Turns {
     /// As many as the handler's `retries`.
     pub fn of(handler: &Handler) -> Self {
-        Self { taken: 0, most: u32::from(handler.retries) }
+        Self {
+            taken: 0,
+            most: u32::from(handler.retries),
+        }
     }
 
     async fn again<DB: Dialect, A, E: Conflict>(&mut self, ended: &Ended<A, E>) -> bool {
@@ -40,7 +43,10 @@ impl Turns {
 }
 
 /// [`leave`](super::call::leave), unless the body must run again.
-pub async fn leave_or_again<C, O, S, M, R, DB>(end: End<DB, R, Early>, turns: &mut Turns) -> ControlFlow<S::Returns>
+pub async fn leave_or_again<C, O, S, M, R, DB>(
+    end: End<DB, R, Early>,
+    turns: &mut Turns,
+) -> ControlFlow<S::Returns>
 where
     DB: Dialect,
     R: HandlerReturn<Err: Conflict>,
@@ -49,11 +55,18 @@ where
     S: Shape<Answered<C::Response, R::Err, O, M>, R::Err>,
 {
     let ended = finish::<C, O, M, R, DB>(end).await;
-    if turns.again::<DB, _, _>(&ended).await { ControlFlow::Continue(()) } else { ControlFlow::Break(S::returns(ended)) }
+    if turns.again::<DB, _, _>(&ended).await {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(S::returns(ended))
+    }
 }
 
 /// [`commit`](super::call::commit), unless the body must run again.
-pub async fn commit_or_again<C, S, R, DB>(end: End<DB, R, Error>, turns: &mut Turns) -> ControlFlow<S::Returns>
+pub async fn commit_or_again<C, S, R, DB>(
+    end: End<DB, R, Error>,
+    turns: &mut Turns,
+) -> ControlFlow<S::Returns>
 where
     DB: Dialect,
     R: HandlerReturn<Err: Conflict>,
@@ -61,7 +74,11 @@ where
     S: Shape<Committed<C::Response>, R::Err>,
 {
     let ended = finish_unkeyed::<C, R, DB>(end).await;
-    if turns.again::<DB, _, _>(&ended).await { ControlFlow::Continue(()) } else { ControlFlow::Break(S::returns(ended)) }
+    if turns.again::<DB, _, _>(&ended).await {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(S::returns(ended))
+    }
 }
 
 /// A conflict can surface in the body, or only when the database checks at the commit.
@@ -76,7 +93,9 @@ fn is_conflict<DB: Dialect, A, E: Conflict>(ended: &Ended<A, E>) -> bool {
 
 /// Doubles each time, and the upper half is random, so that those who met once do not meet again.
 fn pause(taken: u32, fraction: f64) -> Duration {
-    let longest = FIRST_PAUSE.saturating_mul(1 << taken.min(10)).min(LONGEST_PAUSE);
+    let longest = FIRST_PAUSE
+        .saturating_mul(1 << taken.min(10))
+        .min(LONGEST_PAUSE);
     longest.mul_f64(0.5 + fraction / 2.0)
 }
 

@@ -53,7 +53,14 @@ impl<DB: Dialect> Ledger<DB> {
 
     /// A call with options, not yet made.
     pub fn call(&self, key: Key) -> Call<'_, DB> {
-        Call { ledger: self, key, fingerprint: None, retention: None, wait: None, isolation: Isolation::default() }
+        Call {
+            ledger: self,
+            key,
+            fingerprint: None,
+            retention: None,
+            wait: None,
+            isolation: Isolation::default(),
+        }
     }
 }
 
@@ -75,17 +82,26 @@ impl<DB: Dialect> Call<'_, DB> {
     /// # Errors
     /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) when it cannot be written as JSON.
     pub fn fingerprint(self, content: &(impl Serialize + ?Sized)) -> Result<Self, Error> {
-        Ok(Self { fingerprint: Some(Fingerprint::of(content)?), ..self })
+        Ok(Self {
+            fingerprint: Some(Fingerprint::of(content)?),
+            ..self
+        })
     }
 
     /// How long the outcome is kept, by the database's clock.
     pub fn retention(self, retention: Duration) -> Self {
-        Self { retention: Some(retention), ..self }
+        Self {
+            retention: Some(retention),
+            ..self
+        }
     }
 
     /// How long a duplicate waits for the first call to finish.
     pub fn wait(self, wait: Duration) -> Self {
-        Self { wait: Some(wait), ..self }
+        Self {
+            wait: Some(wait),
+            ..self
+        }
     }
 
     /// The isolation level of the transaction.
@@ -110,7 +126,10 @@ impl<DB: Dialect> Call<'_, DB> {
     ///
     /// # Errors
     /// As [`Ledger::run`].
-    pub async fn run_with_events<F, T, E, M>(self, body: F) -> Result<Outcome<T::Response>, Failure<E>>
+    pub async fn run_with_events<F, T, E, M>(
+        self,
+        body: F,
+    ) -> Result<Outcome<T::Response>, Failure<E>>
     where
         F: AsyncFnOnce(&mut DB::Connection) -> Result<T, E>,
         T: IntoEmission<Response: Replay<M>>,

@@ -56,13 +56,21 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 impl<R> IntoResponse for Outcome<R> {
     fn into_response(self) -> Response {
         let recorded = self.recorded();
-        let fallback = if recorded.is_refusal() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-        let status = recorded.status().and_then(|status| StatusCode::from_u16(status).ok());
+        let fallback = if recorded.is_refusal() {
+            StatusCode::UNPROCESSABLE_ENTITY
+        } else {
+            StatusCode::OK
+        };
+        let status = recorded
+            .status()
+            .and_then(|status| StatusCode::from_u16(status).ok());
         let mut response = Response::new(Body::from(recorded.body().to_vec()));
         *response.status_mut() = status.unwrap_or(fallback);
         let headers = response.headers_mut();
         for (name, value) in recorded.headers() {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value)) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::from_bytes(value))
+            {
                 headers.append(name, value);
             }
         }
@@ -90,7 +98,8 @@ impl<E: IntoResponse> IntoResponse for Failure<E> {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(problem::Problem::of(&self).to_json()));
-        *response.status_mut() = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
         if let Ok(link) = HeaderValue::try_from(problem::link(&self)) {
@@ -115,7 +124,10 @@ pub struct WithStatus<M>(std::marker::PhantomData<M>);
 
 impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
     fn record(&self) -> Result<Recorded, Error> {
-        Ok(Recorded::success(to_json(&self.0)?).with_header(CONTENT_TYPE.as_str(), JSON.as_bytes()))
+        Ok(
+            Recorded::success(to_json(&self.0)?)
+                .with_header(CONTENT_TYPE.as_str(), JSON.as_bytes()),
+        )
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {
@@ -130,7 +142,9 @@ impl Replay<ViaStatus> for StatusCode {
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {
-        let status = recorded.status().and_then(|status| Self::from_u16(status).ok());
+        let status = recorded
+            .status()
+            .and_then(|status| Self::from_u16(status).ok());
         status.ok_or_else(|| ErrorKind::Decode.into())
     }
 }

@@ -20,7 +20,10 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Err
     match (first, more) {
         (None, _) => Err(ErrorKind::KeyMissing.into()),
         (Some(line), None) => match Parser::new(line.as_bytes()).parse::<Item>() {
-            Ok(Item { bare_item: BareItem::String(text), .. }) => IdempotencyKey::new(text.as_str()),
+            Ok(Item {
+                bare_item: BareItem::String(text),
+                ..
+            }) => IdempotencyKey::new(text.as_str()),
             _ => Err(KeyProblem::NotAString.into()),
         },
         (Some(_), Some(_)) => Err(KeyProblem::NotAString.into()),
@@ -39,7 +42,10 @@ mod tests {
             headers.append("Idempotency-Key", HeaderValue::from_bytes(line).unwrap());
         }
         let key = idempotency_key(&headers);
-        let found = key.as_ref().map(IdempotencyKey::expose).map_err(|error| error.kind().clone());
+        let found = key
+            .as_ref()
+            .map(IdempotencyKey::expose)
+            .map_err(|error| error.kind().clone());
         assert_eq!(found, expected, "{lines:?}");
     }
 
@@ -53,18 +59,38 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        let refused = [&b"8e03978e"[..], b"1", b"?1", b":YWJj:", b"(\"a\")", b"\"a", b"\"a\\x\"", b"\"\xC3\xA9\"", b"\"a\", \"b\"", b""];
+        let refused = [
+            &b"8e03978e"[..],
+            b"1",
+            b"?1",
+            b":YWJj:",
+            b"(\"a\")",
+            b"\"a",
+            b"\"a\\x\"",
+            b"\"\xC3\xA9\"",
+            b"\"a\", \"b\"",
+            b"",
+        ];
         for line in refused {
             check(&[line], Err(ErrorKind::KeyInvalid(KeyProblem::NotAString)));
         }
-        check(&[b"\"a\"", b"\"a\""], Err(ErrorKind::KeyInvalid(KeyProblem::NotAString)));
+        check(
+            &[b"\"a\"", b"\"a\""],
+            Err(ErrorKind::KeyInvalid(KeyProblem::NotAString)),
+        );
     }
 
     #[test]
     fn missing_empty_and_too_long_are_told_apart() {
         check(&[], Err(ErrorKind::KeyMissing));
-        check(&[b"\"\""], Err(ErrorKind::KeyInvalid(KeyProblem::Empty { part: 1 })));
+        check(
+            &[b"\"\""],
+            Err(ErrorKind::KeyInvalid(KeyProblem::Empty { part: 1 })),
+        );
         let long = format!("\"{}\"", "k".repeat(256));
-        check(&[long.as_bytes()], Err(ErrorKind::KeyInvalid(KeyProblem::TooLong { part: 1 })));
+        check(
+            &[long.as_bytes()],
+            Err(ErrorKind::KeyInvalid(KeyProblem::TooLong { part: 1 })),
+        );
     }
 }

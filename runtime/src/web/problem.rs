@@ -38,7 +38,10 @@ impl Problem {
 
 /// The `Link` header that section 2.7 of the draft asks for, to the page that describes the problem.
 pub(crate) fn link(error: &Error) -> String {
-    format!("<{}>; rel=\"describedby\"; type=\"text/html\"", documentation(error.kind()))
+    format!(
+        "<{}>; rel=\"describedby\"; type=\"text/html\"",
+        documentation(error.kind())
+    )
 }
 
 /// Seconds for `Retry-After`, at least one.
@@ -49,7 +52,10 @@ pub(crate) fn retry_after_seconds(error: &Error) -> Option<u64> {
 /// The variant's place in the documentation of this crate; its name is how `Debug` begins.
 fn documentation(kind: &ErrorKind) -> String {
     let debug = format!("{kind:?}");
-    let variant = debug.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let variant = debug
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .next()
+        .unwrap_or_default();
     format!("{PAGE}#variant.{variant}")
 }
 
@@ -96,10 +102,24 @@ mod tests {
 
     #[test]
     fn a_server_error_tells_nothing_about_the_inside() {
-        let scope = ErrorKind::DuplicateScope { scope: "pay".into(), first: "src/a.rs:1", second: "src/b.rs:2" };
-        for kind in [scope, ErrorKind::TablesMissing, ErrorKind::Database, ErrorKind::Unavailable] {
+        let scope = ErrorKind::DuplicateScope {
+            scope: "pay".into(),
+            first: "src/a.rs:1",
+            second: "src/b.rs:2",
+        };
+        for kind in [
+            scope,
+            ErrorKind::TablesMissing,
+            ErrorKind::Database,
+            ErrorKind::Unavailable,
+        ] {
             let detail = json(kind)["detail"].as_str().unwrap().to_owned();
-            assert!(!detail.contains("src/") && !detail.contains("table") && !detail.contains("database"), "{detail}");
+            assert!(
+                !detail.contains("src/")
+                    && !detail.contains("table")
+                    && !detail.contains("database"),
+                "{detail}"
+            );
         }
     }
 

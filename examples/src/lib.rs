@@ -1,0 +1,1 @@
+//! Small programs, each one command.

@@ -1,0 +1,260 @@
+//! The claim: proof of the right to execute, the open transaction, and its end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{flights::Seat, ledger::Ledger, lent::Lent, settings::Settings};
+use crate::{
+    error::{Error, ErrorKind},
+    model::{Attempt, Fingerprint, Handler, Isolation, Key, KeyHash, OnError, Recorded, Staged},
+    store::{self, Completion, Dialect, NewClaim, Unfinished},
+};
+
+/// What a call answers with: the first answer and every replay are made from the same bytes.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub(crate) recorded: Arc<Recorded>,
+    pub(crate) replay: bool,
+}
+
+/// The right to execute one call, with the open transaction. Only `run.rs` makes one.
+///
+/// Dropping it at any point is safe: the connection closes, the server rolls back, the key is free.
+#[derive(Debug)]
+pub struct Claim<DB: Dialect> {
+    // Dropped first: the next writer and the next caller of the key come after the connection is gone.
+    lent: Lent<DB>,
+    /// `None` for `#[outbox]` alone.
+    owner: Option<Owner>,
+    attempt: Attempt,
+    ledger: Ledger<DB>,
+    _writer: Option<OwnedSemaphorePermit>,
+}
+
+impl<DB: Dialect> Claim<DB> {
+    pub(super) fn keyed(
+        ledger: Ledger<DB>,
+        lent: Lent<DB>,
+        owner: Owner,
+        writer: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            lent,
+            attempt: owner.attempt,
+            owner: Some(owner),
+            ledger,
+            _writer: writer,
+        }
+    }
+
+    pub(super) fn unkeyed(
+        ledger: Ledger<DB>,
+        lent: Lent<DB>,
+        attempt: Attempt,
+        writer: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            lent,
+            attempt,
+            owner: None,
+            ledger,
+            _writer: writer,
+        }
+    }
+
+    /// The transaction, as the body sees it.
+    pub(crate) fn tx(&mut self) -> &mut DB::Connection {
+        self.lent.conn()
+    }
+
+    /// The body succeeded: fence, events, commit.
+    pub(crate) async fn complete(
+        self,
+        recorded: Recorded,
+        events: Vec<Staged>,
+    ) -> Result<Answer, Error> {
+        self.end(recorded, events).await
+    }
+
+    /// The body refused for good: its writes are rolled back, the refusal is recorded.
+    pub(crate) async fn refuse(self, recorded: Recorded) -> Result<Answer, Error> {
+        self.end(recorded, Vec::new()).await
+    }
+
+    /// The body failed: everything is rolled back and the key is free.
+    pub(crate) async fn release(mut self) {
+        // A connection that cannot roll back is closed instead.
+        if DB::rollback(self.lent.conn()).await.is_ok() {
+            self.lent.give_back();
+        }
+    }
+
+    /// `#[outbox]` alone: witness, events, commit.
+    pub(crate) async fn commit_unkeyed(self, events: Vec<Staged>) -> Result<(), Error> {
+        self.end(Recorded::success(Vec::new()), events)
+            .await
+            .map(drop)
+    }
+
+    async fn end(mut self, recorded: Recorded, events: Vec<Staged>) -> Result<Answer, Error> {
+        let outcome = match self.prepare(&recorded, &events) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.release().await;
+                return Err(error);
+            }
+        };
+        let traceparent = self.ledger.settings().traceparent();
+        let completion = Completion {
+            claim: self
+                .owner
+                .as_ref()
+                .map(|owner| (owner.hash(), outcome.as_slice())),
+            attempt: self.attempt,
+            refused: recorded.is_refusal(),
+            events: &events,
+            traceparent: traceparent.as_deref(),
+            literals: self.ledger.settings().payload_literals
+                || (recorded.is_payload_free() && events.is_empty()),
+        };
+        let ended = match crate::fault::point("before_fence").await {
+            Ok(()) => DB::complete(self.lent.conn(), self.ledger.sql(), &completion).await,
+            Err(error) => Err(Unfinished::NotCommitted(error)),
+        };
+        let recorded = Arc::new(recorded);
+        match ended {
+            Ok(()) => Ok(self.committed(recorded).await),
+            Err(unfinished) => self.unfinished(unfinished, recorded).await,
+        }
+    }
+
+    /// What can be refused before anything is sent.
+    fn prepare(&self, recorded: &Recorded, events: &[Staged]) -> Result<Vec<u8>, Error> {
+        if events.len() > Attempt::MAX_EVENTS {
+            return Err(ErrorKind::TooManyEvents {
+                limit: Attempt::MAX_EVENTS,
+            }
+            .into());
+        }
+        recorded.encode(self.ledger.settings().max_outcome_bytes)
+    }
+
+    async fn committed(self, recorded: Arc<Recorded>) -> Answer {
+        // An error here would hide a success: only a panic, a stall or a kill means anything after the commit.
+        let _ = crate::fault::point("after_commit").await;
+        self.lent.give_back();
+        if let Some(owner) = self.owner {
+            self.ledger.remembered().insert(owner.hash());
+            owner.pass_on(&recorded);
+        }
+        Answer {
+            recorded,
+            replay: false,
+        }
+    }
+
+    async fn unfinished(
+        self,
+        unfinished: Unfinished,
+        recorded: Arc<Recorded>,
+    ) -> Result<Answer, Error> {
+        match unfinished {
+            Unfinished::NotCommitted(error) => {
+                self.release().await;
+                Err(store::error::<DB>(error))
+            }
+            Unfinished::Aborted(error) => {
+                self.release().await;
+                Err(store::error_as::<DB>(ErrorKind::TransactionLost, error))
+            }
+            Unfinished::Lost => {
+                let (ledger, owner) = self.close();
+                if let Some(owner) = owner {
+                    ledger.interrupt(&owner).await;
+                }
+                Err(ErrorKind::TransactionLost.into())
+            }
+            Unfinished::Unknown(error) => match self.close() {
+                (ledger, Some(owner)) => ledger.resolve(owner, recorded, error).await,
+                // Without a key there is no row to ask for.
+                (_, None) => Err(store::error_as::<DB>(ErrorKind::CommitUnknown, error)),
+            },
+        }
+    }
+
+    /// Ends the transaction by closing its connection.
+    fn close(self) -> (Ledger<DB>, Option<Owner>) {
+        (self.ledger, self.owner)
+    }
+}
+
+/// Who claims, and with what: it is the same for every try of one call.
+#[derive(Debug)]
+pub(super) struct Owner {
+    key: Key,
+    attempt: Attempt,
+    fingerprint: Option<Fingerprint>,
+    retention: Duration,
+    isolation: Isolation,
+    savepoint: bool,
+    takeover: bool,
+    /// The seat in this process: who waits behind it gets the outcome, or the next turn.
+    seat: Seat,
+}
+
+impl Owner {
+    pub(super) fn new(
+        handler: &Handler,
+        key: Key,
+        fingerprint: Option<Fingerprint>,
+        seat: Seat,
+        settings: &Settings,
+    ) -> Self {
+        Self {
+            key,
+            attempt: Attempt::new(),
+            fingerprint,
+            retention: handler.retention.unwrap_or(settings.retention),
+            isolation: handler.isolation,
+            savepoint: handler.on_error == OnError::Record,
+            takeover: false,
+            seat,
+        }
+    }
+
+    pub(super) fn claim(&self) -> NewClaim<'_> {
+        NewClaim {
+            hash: self.key.hash(),
+            scope: self.key.scope().as_str(),
+            attempt: self.attempt,
+            fingerprint: self.fingerprint,
+            retention: self.retention,
+            isolation: self.isolation,
+            savepoint: self.savepoint,
+            takeover: self.takeover,
+        }
+    }
+
+    pub(super) fn hash(&self) -> KeyHash {
+        self.key.hash()
+    }
+
+    pub(super) fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
+    /// The holder has expired: its row goes first, if it is still expired then.
+    pub(super) fn take_over(&mut self) {
+        self.takeover = true;
+    }
+
+    /// Gives a durable outcome to whoever waits for it in this process.
+    pub(super) fn pass_on(self, recorded: &Arc<Recorded>) {
+        self.seat.pass_on(Arc::clone(recorded));
+    }
+}

@@ -1,0 +1,238 @@
+//! The handle a service keeps.
+
+use std::{fmt, sync::Arc};
+
+use sqlx::Pool;
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::{
+    flights::Flights, lent::Lent, outbox::Outbox, remembered::Remembered, scopes::Scopes,
+    settings::LedgerBuilder, settings::Settings, writers::Writers,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    model::Key,
+    store::{self, Dialect, Fault, InterruptedKey, SCHEMA_VERSION},
+};
+
+/// The handle a service keeps: a pool and settings, cheap to clone. It is what the `tx` parameter of a handler becomes.
+///
+/// ```no_run
+/// # #[cfg(feature = "postgres")]
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use effectively::Ledger;
+/// use sqlx::postgres::PgPoolOptions;
+///
+/// let pool = PgPoolOptions::new()
+///     .max_connections(20)
+///     .test_before_acquire(false) // saves a round trip per call; a broken connection is tried again anyway
+///     .connect("postgres://localhost/shop")
+///     .await?;
+/// let ledger = Ledger::new(pool);
+/// ledger.migrate().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Clones share everything, also the queue of SQLite's one writer and the calls in flight: make one per database and process.
+pub struct Ledger<DB: Dialect> {
+    inner: Arc<Inner<DB>>,
+}
+
+struct Inner<DB: Dialect> {
+    pool: Pool<DB>,
+    settings: Settings,
+    sql: DB::Sql,
+    /// Set once the tables were seen to be there and of a version that this library works with.
+    checked: OnceCell<()>,
+    scopes: Scopes,
+    flights: Arc<Flights>,
+    remembered: Remembered,
+    writers: Writers,
+    /// One permit per call that may wait in the database for a holder in another process.
+    waiters: Semaphore,
+}
+
+impl<DB: Dialect> Ledger<DB> {
+    /// A ledger with the default settings.
+    pub fn new(pool: Pool<DB>) -> Self {
+        Self::with(pool, Settings::default())
+    }
+
+    /// A ledger with other settings.
+    pub fn builder(pool: Pool<DB>) -> LedgerBuilder<DB> {
+        LedgerBuilder::new(pool)
+    }
+
+    /// Creates the toolkit's tables, or brings them to the version of this library. The application's own tables and
+    /// migrations are not touched. Safe to call at every start, from several processes at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Migrate`] and [`ErrorKind::Unavailable`].
+    pub async fn migrate(&self) -> Result<(), Error> {
+        store::migrate(self.pool(), &self.settings().names).await
+    }
+
+    /// The pool that was given.
+    pub fn pool(&self) -> &Pool<DB> {
+        &self.inner.pool
+    }
+
+    /// The events that are waiting to be published.
+    pub fn outbox(&self) -> Outbox<'_, DB> {
+        Outbox::new(self)
+    }
+
+    /// Deletes outcomes whose retention is over, and answers how many. In batches of 1,000 rows, so that no lock lasts; run it
+    /// every few minutes, beside traffic.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`], [`ErrorKind::TablesMissing`] and [`ErrorKind::Database`]; batches before the error stay done.
+    pub async fn purge(&self) -> Result<u64, Error> {
+        const BATCH: i64 = 1000;
+        let mut purged = 0;
+        loop {
+            let _writer = self.writers().turn().await?;
+            let mut lent = self.lend().await?;
+            let batch = DB::purge(lent.conn(), self.sql(), BATCH)
+                .await
+                .map_err(store::error::<DB>)?;
+            lent.give_back();
+            purged += batch;
+            if batch < BATCH.unsigned_abs() {
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// The oldest keys whose call ended its own transaction, at most 1,000. They are never run again by themselves: look
+    /// whether the effects happened, repair, then [`release`](Self::release) them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`], [`ErrorKind::TablesMissing`] and [`ErrorKind::Database`].
+    pub async fn interrupted(&self) -> Result<Vec<InterruptedKey>, Error> {
+        let mut lent = self.lend().await?;
+        let keys = DB::interrupted(lent.conn(), self.sql(), 1000)
+            .await
+            .map_err(store::error::<DB>)?;
+        lent.give_back();
+        Ok(keys)
+    }
+
+    /// Frees an interrupted key, so that the next call with it executes. Answers whether it was one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`], [`ErrorKind::TablesMissing`] and [`ErrorKind::Database`].
+    pub async fn release(&self, key: &Key) -> Result<bool, Error> {
+        self.release_interrupted(key.hash().0).await
+    }
+
+    /// Like [`release`](Self::release), with the id that [`interrupted`](Self::interrupted) showed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`], [`ErrorKind::TablesMissing`] and [`ErrorKind::Database`].
+    pub async fn release_interrupted(&self, id: [u8; 32]) -> Result<bool, Error> {
+        let _writer = self.writers().turn().await?;
+        let mut lent = self.lend().await?;
+        let released = DB::release(lent.conn(), self.sql(), crate::model::KeyHash(id))
+            .await
+            .map_err(store::error::<DB>)?;
+        lent.give_back();
+        Ok(released)
+    }
+
+    pub(super) fn with(pool: Pool<DB>, settings: Settings) -> Self {
+        let inner = Inner {
+            sql: DB::sql(&settings.names),
+            checked: OnceCell::new(),
+            scopes: Scopes::default(),
+            flights: Arc::default(),
+            remembered: Remembered::new(settings.remembered_keys),
+            writers: Writers::new(DB::ONE_WRITER),
+            waiters: Semaphore::new(store::waiters(&pool)),
+            pool,
+            settings,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Takes a connection, and before the first use looks whether the tables are the right ones.
+    pub(super) async fn lend(&self) -> Result<Lent<DB>, Error> {
+        let mut lent = Lent::new(self.pool().acquire().await.map_err(store::error::<DB>)?);
+        if !self.inner.checked.initialized() {
+            self.check_tables(&mut lent).await?;
+            let _ = self.inner.checked.set(());
+        }
+        Ok(lent)
+    }
+
+    async fn check_tables(&self, lent: &mut Lent<DB>) -> Result<(), Error> {
+        match DB::version(lent.conn(), self.sql()).await {
+            Ok(Some(found)) if found < SCHEMA_VERSION => Err(ErrorKind::SchemaVersion {
+                found,
+                needed: SCHEMA_VERSION,
+            }
+            .into()),
+            Ok(Some(_)) => Ok(()),
+            // Another tool may have applied the SQL files: then only the tables themselves tell.
+            Ok(None) => DB::pending(lent.conn(), self.sql())
+                .await
+                .map(drop)
+                .map_err(store::error::<DB>),
+            Err(error) if DB::fault(&error) == Fault::TablesMissing => {
+                DB::pending(lent.conn(), self.sql())
+                    .await
+                    .map(drop)
+                    .map_err(store::error::<DB>)
+            }
+            Err(error) => Err(store::error::<DB>(error)),
+        }
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    pub(super) fn sql(&self) -> &DB::Sql {
+        &self.inner.sql
+    }
+
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.inner.scopes
+    }
+
+    pub(super) fn flights(&self) -> &Arc<Flights> {
+        &self.inner.flights
+    }
+
+    pub(super) fn remembered(&self) -> &Remembered {
+        &self.inner.remembered
+    }
+
+    pub(super) fn writers(&self) -> &Writers {
+        &self.inner.writers
+    }
+
+    pub(super) fn waiters(&self) -> &Semaphore {
+        &self.inner.waiters
+    }
+}
+
+impl<DB: Dialect> Clone for Ledger<DB> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<DB: Dialect> fmt::Debug for Ledger<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("database", &DB::NAME)
+            .field("settings", self.settings())
+            .finish_non_exhaustive()
+    }
+}

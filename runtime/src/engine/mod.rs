@@ -1,0 +1,23 @@
+//! The write side: one call is one transaction. Read `run.rs` first, it is the algorithm.
+
+mod claim;
+mod flights;
+mod ledger;
+mod lent;
+mod outbox;
+mod remembered;
+mod resolve;
+mod run;
+mod scopes;
+mod settings;
+mod writers;
+
+pub(crate) use self::{
+    claim::{Answer, Claim},
+    run::Entered,
+};
+pub use self::{
+    ledger::Ledger,
+    outbox::{Drained, Outbox},
+    settings::LedgerBuilder,
+};

@@ -1,0 +1,177 @@
+//! What a ledger can be told when it is built.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sqlx::Pool;
+
+use super::Ledger;
+use crate::{
+    error::{Error, ErrorKind},
+    store::{Dialect, Names},
+};
+
+/// Where the trace context of the current call comes from.
+type TraceContext = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(super) names: Names,
+    pub(super) retention: Duration,
+    pub(super) wait: Duration,
+    pub(super) unknown_commit_bound: Duration,
+    pub(super) max_outcome_bytes: usize,
+    pub(super) payload_literals: bool,
+    pub(super) remembered_keys: usize,
+    trace_context: Option<TraceContext>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            names: Names::default(),
+            retention: Duration::from_secs(24 * 60 * 60),
+            wait: Duration::from_secs(2),
+            unknown_commit_bound: Duration::from_secs(5),
+            max_outcome_bytes: 256 * 1024,
+            payload_literals: false,
+            remembered_keys: 10_000,
+            trace_context: None,
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn traceparent(&self) -> Option<String> {
+        self.trace_context.as_ref().and_then(|current| current())
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("names", &self.names)
+            .field("retention", &self.retention)
+            .field("wait", &self.wait)
+            .field("unknown_commit_bound", &self.unknown_commit_bound)
+            .field("max_outcome_bytes", &self.max_outcome_bytes)
+            .field("payload_literals", &self.payload_literals)
+            .field("remembered_keys", &self.remembered_keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`Ledger`] with other settings than the defaults.
+///
+/// ```no_run
+/// # #[cfg(feature = "postgres")]
+/// # fn example(pool: sqlx::PgPool) -> Result<(), effectively::Error> {
+/// use std::time::Duration;
+///
+/// let ledger = effectively::Ledger::builder(pool)
+///     .schema("toolkit")
+///     .retention(Duration::from_secs(7 * 24 * 60 * 60))
+///     .wait(Duration::from_secs(1))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct LedgerBuilder<DB: Dialect> {
+    pool: Pool<DB>,
+    settings: Settings,
+    schema: Option<String>,
+    prefix: Option<String>,
+}
+
+impl<DB: Dialect> LedgerBuilder<DB> {
+    pub(super) fn new(pool: Pool<DB>) -> Self {
+        Self {
+            pool,
+            settings: Settings::default(),
+            schema: None,
+            prefix: None,
+        }
+    }
+
+    /// The schema of the tables, on Postgres; on MySQL the database. Default: the connection's own.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = Some(schema.into());
+        self
+    }
+
+    /// What the tables' names begin with. Default: `effectively_`.
+    pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// How long outcomes are kept, counted from the start of the call by the database's clock. Default: 24 hours. A handler's
+    /// own `retention` goes before it.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
+    /// How long a duplicate waits for the first call to finish before it is told that it is in flight. Default: 2 seconds. A
+    /// handler's own `wait` goes before it.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.settings.wait = wait;
+        self
+    }
+
+    /// How long the ledger tries to find out what became of a COMMIT whose answer was lost. Default: 5 seconds.
+    pub fn unknown_commit_bound(mut self, bound: Duration) -> Self {
+        self.settings.unknown_commit_bound = bound;
+        self
+    }
+
+    /// The largest outcome that is stored, in bytes. Default: 262,144. A larger one is an error, and the call is rolled back.
+    pub fn max_outcome_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_outcome_bytes = bytes;
+        self
+    }
+
+    /// Whether outcomes and events may travel as hex text in the message that commits, which saves one round trip per call on
+    /// Postgres and two on MySQL. The price: they are in the text of statements, so a server that logs statements and sqlx's
+    /// log of slow ones show them. Default: `false`.
+    pub fn payload_literals(mut self, allowed: bool) -> Self {
+        self.settings.payload_literals = allowed;
+        self
+    }
+
+    /// How many completed keys a process remembers, to replay them in one round trip. Default: 10,000; 32 bytes each.
+    pub fn remembered_keys(mut self, keys: usize) -> Self {
+        self.settings.remembered_keys = keys;
+        self
+    }
+
+    /// Where the W3C `traceparent` of the current call comes from, for example from an OpenTelemetry span. It is stored with
+    /// each event. Default: none.
+    pub fn trace_context(
+        mut self,
+        current: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.trace_context = Some(Arc::new(current));
+        self
+    }
+
+    /// The ledger.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Settings`] when a name is no plain identifier, the retention is under a millisecond or over 100 years, or
+    /// the wait is over a minute.
+    pub fn build(mut self) -> Result<Ledger<DB>, Error> {
+        const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+        if self.settings.retention < Duration::from_millis(1) || self.settings.retention > CENTURY {
+            return Err(
+                ErrorKind::Settings("a retention is between 1 millisecond and 100 years").into(),
+            );
+        }
+        if self.settings.wait > Duration::from_secs(60) {
+            return Err(ErrorKind::Settings("a duplicate waits at most one minute").into());
+        }
+        self.settings.names = Names::new(self.schema, self.prefix)?;
+        Ok(Ledger::with(self.pool, self.settings))
+    }
+}

@@ -1,0 +1,79 @@
+//! Named points in the algorithm at which a test can fail, panic, stall or kill. Without the feature `fault-points` they
+//! are nothing.
+
+#[cfg(not(feature = "fault-points"))]
+pub(crate) async fn point(_: &'static str) -> sqlx::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "fault-points")]
+pub(crate) use armed::point;
+#[cfg(feature = "fault-points")]
+pub use armed::{Action, POINTS, arm, fired};
+
+#[cfg(feature = "fault-points")]
+mod armed {
+    use std::{
+        io,
+        sync::{Mutex, MutexGuard, PoisonError},
+    };
+
+    /// Every point, in the order in which a call passes them.
+    pub const POINTS: [&str; 6] = [
+        "before_claim",
+        "after_claim",
+        "in_body",
+        "before_fence",
+        "before_commit",
+        "after_commit",
+    ];
+
+    /// What happens at an armed point.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Action {
+        /// The connection breaks.
+        Error,
+        /// The task panics.
+        Panic,
+        /// The future never goes on: the test drops it, as a client that hangs up does.
+        Stall,
+        /// The process ends at once, without any destructor.
+        Kill,
+    }
+
+    static ARMED: Mutex<Option<(&'static str, Action)>> = Mutex::new(None);
+    static FIRED: Mutex<u64> = Mutex::new(0);
+
+    /// Arms one point of this process for its next passing; `None` disarms.
+    pub fn arm(point: Option<(&'static str, Action)>) {
+        *locked(&ARMED) = point;
+    }
+
+    /// How often a point fired, so that a test can prove that its fault happened.
+    pub fn fired() -> u64 {
+        *locked(&FIRED)
+    }
+
+    pub(crate) async fn point(name: &'static str) -> sqlx::Result<()> {
+        let Some(action) = take(name) else {
+            return Ok(());
+        };
+        match action {
+            Action::Error => Err(sqlx::Error::Io(io::Error::other("fault point"))),
+            Action::Panic => panic!("fault point {name}"),
+            Action::Stall => std::future::pending().await,
+            Action::Kill => std::process::abort(),
+        }
+    }
+
+    fn take(name: &str) -> Option<Action> {
+        let mut armed = locked(&ARMED);
+        let (_, action) = armed.take_if(|(point, _)| *point == name)?;
+        *locked(&FIRED) += 1;
+        Some(action)
+    }
+
+    fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

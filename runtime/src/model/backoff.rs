@@ -1,0 +1,17 @@
+//! From the number of tries to the pause before the next one.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+/// Doubles from 1 ms to 128 ms, and takes a random half of it off, so that those who met do not meet again.
+pub(crate) fn pause(tries: u32) -> Duration {
+    let full = 1000_u64 << tries.clamp(1, 8).saturating_sub(1);
+    Duration::from_micros(full / 2 + random() % (full / 2))
+}
+
+/// The standard library seeds every hasher at random: enough for jitter.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}

@@ -1,0 +1,18 @@
+//! Values only: no pool, no IO, nothing async.
+
+pub(crate) mod attempt;
+pub(crate) mod backoff;
+pub(crate) mod event;
+pub(crate) mod fingerprint;
+pub(crate) mod handler;
+pub(crate) mod key;
+pub(crate) mod recorded;
+
+pub(crate) use self::{
+    attempt::Attempt,
+    event::{Headers, Staged},
+    fingerprint::Fingerprint,
+    handler::{Handler, Isolation, OnError},
+    key::{Key, KeyHash, Scope},
+    recorded::Recorded,
+};

@@ -1,0 +1,50 @@
+//! The toolkit's own migrations, applied next to the application's and never touching them.
+
+use std::time::Duration;
+
+use sqlx::{
+    AssertSqlSafe, Pool, SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+use super::{Names, Verbs};
+use crate::error::{Error, ErrorKind};
+
+/// The version of the tables that this library works with.
+pub(crate) const SCHEMA_VERSION: i64 = 1;
+
+/// How often a migration is tried while another process holds the database.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Brings the tables to [`SCHEMA_VERSION`]. Safe to call from several processes at once, and twice.
+pub(crate) async fn migrate<DB: Verbs>(pool: &Pool<DB>, names: &Names) -> Result<(), Error>
+where
+    sqlx::pool::PoolConnection<DB>: Send,
+{
+    let migrations = DB::migrations().iter().map(|(version, title, sql)| {
+        let sql = AssertSqlSafe(names.rename(sql)).into_sql_str();
+        Migration::new(*version, (*title).into(), MigrationType::Simple, sql, false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    migrator.dangerous_set_table_name(names.table("migrations"));
+    // A newer version of the library may have been here: its tables serve this one too, or `Ledger` says that they do not.
+    migrator.set_ignore_missing(true);
+    if let Some(schema) = names.schema() {
+        migrator.create_schema(schema.to_owned());
+    }
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut conn = pool.acquire().await.map_err(super::error::<DB>)?;
+        match migrator.run_direct(None, &mut *conn, false).await {
+            Ok(()) => return Ok(()),
+            // SQLite has no lock for migrations: a second process meets a busy database or a table that was just made.
+            Err(_) if DB::ONE_WRITER && tries < TRIES => {
+                drop(conn);
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(source) => return Err(Error::caused_by(ErrorKind::Migrate, source)),
+        }
+    }
+}

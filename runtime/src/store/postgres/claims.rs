@@ -1,0 +1,293 @@
+//! Claims: the first and the last statement of a call, and what operators do with them.
+
+use std::{fmt::Write, time::Duration};
+
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow, raw_sql};
+
+use super::{
+    Completion, Holder, InterruptedKey, KeyHash, NewClaim, Sql, Unfinished, begin_at, begin_with,
+    code, lower_depth, outbox,
+};
+use crate::store::{attempt_of, fingerprint_of, hex::Hex, is_broken};
+
+pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= now() FROM {claims} WHERE id = $1";
+
+pub(super) const INTERRUPTED: &str = "SELECT scope, id, extract(epoch FROM created_at)::bigint FROM {claims} \
+     WHERE outcome IS NULL ORDER BY created_at LIMIT $1";
+
+pub(super) const RELEASE: &str = "DELETE FROM {claims} WHERE id = $1 AND outcome IS NULL";
+
+/// Rows that a call is taking over are locked: skipped, not waited for.
+pub(super) const PURGE: &str = "DELETE FROM {claims} WHERE id IN (SELECT id FROM {claims} \
+     WHERE expires_at <= now() AND outcome IS NOT NULL ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)";
+
+/// SQLSTATE of a failed cast: how our own statements raise.
+const CAST_FAILED: &str = "22P02";
+/// SQLSTATE of a statement in a transaction that failed before.
+const ABORTED: &str = "25P02";
+
+/// The fence hits the open claim of this attempt or raises: an UPDATE of no row would let COMMIT go on.
+const FENCE: &str = "SELECT CAST((SELECT 'effectively: the transaction is not the one that claimed the key' \
+     WHERE NOT EXISTS (SELECT 1 FROM fence)) AS integer)";
+
+/// The fence with a bound outcome, and the events in the same statement.
+pub(super) fn complete(staging: bool) -> String {
+    let mut sql = "WITH fence AS (UPDATE {claims} SET outcome = $3, gate = NULL \
+         WHERE id = $1 AND attempt = $2 AND gate = 1 RETURNING 1)"
+        .to_owned();
+    if staging {
+        sql += &format!(
+            ", staged AS ({})",
+            outbox::stage(4, "EXISTS (SELECT 1 FROM fence)")
+        );
+    }
+    sql + " " + FENCE
+}
+
+pub(super) async fn holder(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    hash: KeyHash,
+) -> sqlx::Result<Option<Holder>> {
+    let row = sqlx::query(sql.holder.sql())
+        .bind(hash.0.as_slice())
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| holder_of(&row)).transpose()
+}
+
+/// Answers whether the key is ours. It never waits for another call: the try-lock says that one is in flight.
+///
+/// At repeatable read or serializable a holder that committed after our snapshot is 40001: it is held, too.
+pub(super) async fn begin(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    claim: &NewClaim<'_>,
+) -> sqlx::Result<bool> {
+    match begin_with(conn, claim_message(sql, claim)).await {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(code(&error).as_deref(), Some(CAST_FAILED | "40001")) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
+    let table = &sql.claims;
+    let (id, attempt, lock) = (
+        Hex(&claim.hash.0),
+        Hex(claim.attempt.bytes()),
+        claim.hash.lock_id(),
+    );
+    let mut message = String::with_capacity(900);
+    message += begin_at(claim.isolation);
+    // Writing to a String does not fail.
+    let _ = if claim.takeover {
+        write!(
+            message,
+            "DELETE FROM {table} WHERE id = '\\x{id}' AND expires_at <= now() AND outcome IS NOT NULL; "
+        )
+    } else {
+        Ok(())
+    };
+    let fingerprint = claim.fingerprint.map_or_else(
+        || "NULL".to_owned(),
+        |fingerprint| format!("'\\x{}'", Hex(&fingerprint.0)),
+    );
+    let _ = write!(
+        message,
+        "WITH claim AS (INSERT INTO {table} (id, scope, attempt, fingerprint, gate, expires_at) \
+         SELECT '\\x{id}', '{scope}', '\\x{attempt}', {fingerprint}, 1, now() + interval '{retention} milliseconds' \
+         WHERE pg_try_advisory_xact_lock({lock}) ON CONFLICT DO NOTHING RETURNING 1) \
+         SELECT CAST((SELECT 'effectively: key already claimed, its outcome will be replayed' \
+         WHERE NOT EXISTS (SELECT 1 FROM claim)) AS integer)",
+        scope = claim.scope,
+        retention = claim.retention.as_millis(),
+    );
+    if claim.savepoint {
+        message += "; SAVEPOINT effectively";
+    }
+    message
+}
+
+pub(super) async fn end_held(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    hash: KeyHash,
+) -> sqlx::Result<Option<Holder>> {
+    let select =
+        "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= now()";
+    let message = format!(
+        "ROLLBACK; {select} FROM {} WHERE id = '\\x{}'",
+        sql.claims,
+        Hex(&hash.0)
+    );
+    let row = raw_sql(AssertSqlSafe(message)).fetch_optional(conn).await?;
+    row.map(|row| holder_of(&row)).transpose()
+}
+
+pub(super) async fn await_holder(
+    conn: &mut PgConnection,
+    hash: KeyHash,
+    bound: Duration,
+) -> sqlx::Result<()> {
+    let message = format!(
+        "{}SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({})",
+        begin_at(Default::default()),
+        bound.as_millis().max(1),
+        hash.lock_id()
+    );
+    let waited = begin_with(conn, message).await;
+    raw_sql("ROLLBACK").execute(&mut *conn).await?;
+    lower_depth(conn);
+    match waited {
+        // Lock timeout: still in flight, which the next claim will find out.
+        Err(error) if code(&error).as_deref() != Some("55P03") => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Fence, events, COMMIT. One message when nothing has to be bound, two otherwise.
+pub(super) async fn finish(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    end: &Completion<'_>,
+) -> Result<(), Unfinished> {
+    if end.refused {
+        raw_sql("ROLLBACK TO SAVEPOINT effectively")
+            .execute(&mut *conn)
+            .await
+            .map_err(before_commit)?;
+    }
+    let message = if end.literals {
+        literal_fence(sql, end) + &outbox::literal_rows(&sql.outbox, end) + "; COMMIT AND CHAIN"
+    } else {
+        bound_fence(conn, sql, end).await.map_err(before_commit)?;
+        crate::fault::point("before_commit")
+            .await
+            .map_err(Unfinished::NotCommitted)?;
+        "COMMIT AND CHAIN".to_owned()
+    };
+    raw_sql(AssertSqlSafe(message))
+        .execute(&mut *conn)
+        .await
+        .map_err(while_committing)?;
+    lower_depth(conn);
+    Ok(())
+}
+
+async fn bound_fence(conn: &mut PgConnection, sql: &Sql, end: &Completion<'_>) -> sqlx::Result<()> {
+    let Some((hash, outcome)) = end.claim else {
+        return outbox::stage_unkeyed_bound(conn, sql, end).await;
+    };
+    let statement = if end.events.is_empty() {
+        &sql.complete
+    } else {
+        &sql.complete_staging
+    };
+    let query = sqlx::query(statement.sql())
+        .bind(hash.0.as_slice())
+        .bind(end.attempt.bytes().as_slice())
+        .bind(outcome);
+    let query = if end.events.is_empty() {
+        query
+    } else {
+        outbox::bind_rows(query, end)
+    };
+    query.execute(conn).await.map(drop)
+}
+
+fn literal_fence(sql: &Sql, end: &Completion<'_>) -> String {
+    match end.claim {
+        None => outbox::witness(end.attempt),
+        Some((hash, outcome)) => format!(
+            "WITH fence AS (UPDATE {} SET outcome = '\\x{}', gate = NULL \
+             WHERE id = '\\x{}' AND attempt = '\\x{}' AND gate = 1 RETURNING 1) {FENCE}",
+            sql.claims,
+            Hex(outcome),
+            Hex(&hash.0),
+            Hex(end.attempt.bytes()),
+        ),
+    }
+}
+
+/// The connection may break before COMMIT is sent: the server then rolls back.
+fn before_commit(error: sqlx::Error) -> Unfinished {
+    match code(&error).as_deref() {
+        Some(CAST_FAILED) => Unfinished::Lost,
+        Some(ABORTED) => Unfinished::Aborted(error),
+        // `ROLLBACK TO` outside a transaction, or in one that has no such savepoint.
+        Some("25P01" | "3B001") => Unfinished::Lost,
+        _ => Unfinished::NotCommitted(error),
+    }
+}
+
+fn while_committing(error: sqlx::Error) -> Unfinished {
+    let shut_down = matches!(code(&error).as_deref(), Some("57P01" | "57P02" | "57P03"));
+    if is_broken(&error) || shut_down {
+        Unfinished::Unknown(error)
+    } else {
+        before_commit(error)
+    }
+}
+
+/// A row without outcome and gate is an interrupted key. Never over a row that is there: that one is another call's.
+pub(super) async fn interrupt(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    claim: &NewClaim<'_>,
+) -> sqlx::Result<()> {
+    let message = format!(
+        "INSERT INTO {} (id, scope, attempt, expires_at) VALUES ('\\x{}', '{}', '\\x{}', now()) ON CONFLICT DO NOTHING",
+        sql.claims,
+        Hex(&claim.hash.0),
+        claim.scope,
+        Hex(claim.attempt.bytes()),
+    );
+    raw_sql(AssertSqlSafe(message))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn interrupted(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    limit: i64,
+) -> sqlx::Result<Vec<InterruptedKey>> {
+    let rows = sqlx::query(sql.interrupted.sql())
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.iter()
+        .map(|row| InterruptedKey::of(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+        .collect()
+}
+
+pub(super) async fn release(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    hash: KeyHash,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(sql.release.sql())
+        .bind(hash.0.as_slice())
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn purge(conn: &mut PgConnection, sql: &Sql, limit: i64) -> sqlx::Result<u64> {
+    Ok(sqlx::query(sql.purge.sql())
+        .bind(limit)
+        .execute(conn)
+        .await?
+        .rows_affected())
+}
+
+fn holder_of(row: &PgRow) -> sqlx::Result<Holder> {
+    Ok(Holder {
+        attempt: attempt_of(row.try_get(0)?)?,
+        fingerprint: fingerprint_of(row.try_get(1)?),
+        outcome: row.try_get(2)?,
+        expired: row.try_get(3)?,
+    })
+}

@@ -1,0 +1,191 @@
+//! The outbox: rows staged with the fence, and reading them back.
+
+use std::fmt::Write;
+
+use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, postgres::PgRow, query::Query};
+use uuid::Uuid;
+
+use super::{Attempt, Completion, Envelope, Isolation, Sql, begin_at, begin_with};
+use crate::store::{headers_json, headers_of, hex::Hex};
+
+pub(super) const PENDING: &str = "SELECT count(*) FROM {outbox}";
+
+pub(super) const READ: &str = "SELECT id, event_id, topic, type, partition_key, data, headers, traceparent FROM {outbox} \
+     WHERE available_at <= now() ORDER BY id LIMIT $1";
+
+pub(super) const REMOVE: &str = "DELETE FROM {outbox} WHERE id = $1";
+
+const COLUMNS: &str = "(event_id, topic, type, partition_key, partition_no, data, headers, available_at, traceparent)";
+
+/// Inserts all events of a call in their order, from arrays that begin at parameter `first`, if `condition` holds.
+pub(super) fn stage(first: usize, condition: &str) -> String {
+    let [id, topic, name, key, no, data, headers, delay, trace] =
+        std::array::from_fn(|place| first + place);
+    format!(
+        "INSERT INTO {{outbox}} {COLUMNS} \
+         SELECT e.event_id, e.topic, e.type, e.partition_key, e.partition_no, e.data, e.headers, \
+         now() + e.delay * interval '1 millisecond', ${trace} \
+         FROM unnest(${id}::uuid[], ${topic}::text[], ${name}::text[], ${key}::text[], ${no}::smallint[], ${data}::bytea[], \
+         ${headers}::text[], ${delay}::bigint[]) WITH ORDINALITY \
+         AS e (event_id, topic, type, partition_key, partition_no, data, headers, delay, ordinal) \
+         WHERE {condition} ORDER BY e.ordinal"
+    )
+}
+
+/// Stages without a claim. The cast raises when the witness is gone, in the same statement that would insert.
+pub(super) fn stage_unkeyed() -> String {
+    format!(
+        "WITH fence AS (SELECT 1 WHERE current_setting('effectively.attempt', true) = $1), staged AS ({}) \
+         SELECT CAST((SELECT 'effectively: the transaction is not the one that began' \
+         WHERE NOT EXISTS (SELECT 1 FROM fence)) AS integer)",
+        stage(2, "EXISTS (SELECT 1 FROM fence)")
+    )
+}
+
+/// A transaction-local setting is the witness of a call without a key: it ends with the transaction it was set in.
+pub(super) async fn begin_unkeyed(
+    conn: &mut PgConnection,
+    attempt: Attempt,
+    isolation: Isolation,
+) -> sqlx::Result<()> {
+    let message = format!(
+        "{}SET LOCAL effectively.attempt = '{}'",
+        begin_at(isolation),
+        Hex(attempt.bytes())
+    );
+    begin_with(conn, message).await
+}
+
+pub(super) fn witness(attempt: Attempt) -> String {
+    format!(
+        "SELECT CAST((SELECT 'effectively: the transaction is not the one that began' \
+         WHERE current_setting('effectively.attempt', true) IS DISTINCT FROM '{}') AS integer)",
+        Hex(attempt.bytes())
+    )
+}
+
+pub(super) async fn stage_unkeyed_bound(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    end: &Completion<'_>,
+) -> sqlx::Result<()> {
+    let query = sqlx::query(sql.stage_unkeyed.sql()).bind(Hex(end.attempt.bytes()).to_string());
+    bind_rows(query, end).execute(conn).await.map(drop)
+}
+
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+pub(super) fn bind_rows<'q>(query: Statement<'q>, end: &Completion<'_>) -> Statement<'q> {
+    let events = end.events;
+    let ids: Vec<Uuid> = end.event_ids().collect();
+    let partitions: Vec<i16> = events
+        .iter()
+        .zip(&ids)
+        .map(|(event, id)| event.partition(*id))
+        .collect();
+    query
+        .bind(ids)
+        .bind(
+            events
+                .iter()
+                .map(|event| event.topic.clone().into_owned())
+                .collect::<Vec<String>>(),
+        )
+        .bind(
+            events
+                .iter()
+                .map(|event| event.name.clone().into_owned())
+                .collect::<Vec<String>>(),
+        )
+        .bind(
+            events
+                .iter()
+                .map(|event| event.partition_key.clone())
+                .collect::<Vec<Option<String>>>(),
+        )
+        .bind(partitions)
+        .bind(
+            events
+                .iter()
+                .map(|event| event.data.clone())
+                .collect::<Vec<Vec<u8>>>(),
+        )
+        .bind(
+            events
+                .iter()
+                .map(|event| headers_json(&event.headers))
+                .collect::<Vec<Option<String>>>(),
+        )
+        .bind(
+            events
+                .iter()
+                .map(|event| event.delay_ms())
+                .collect::<Vec<i64>>(),
+        )
+        .bind(end.traceparent.map(str::to_owned))
+}
+
+/// The rows as hex text, for ledgers built with `payload_literals(true)`. Empty when there are none.
+pub(super) fn literal_rows(table: &str, end: &Completion<'_>) -> String {
+    let mut sql = String::new();
+    let text = |text: &str| format!("convert_from('\\x{}', 'UTF8')", Hex(text.as_bytes()));
+    let optional = |value: Option<&str>| value.map_or_else(|| "NULL".to_owned(), text);
+    for (event, id) in end.events.iter().zip(end.event_ids()) {
+        let head = if sql.is_empty() {
+            format!("; INSERT INTO {table} {COLUMNS} VALUES ")
+        } else {
+            ", ".to_owned()
+        };
+        // Writing to a String does not fail.
+        let _ = write!(
+            sql,
+            "{head}('{id}', {}, {}, {}, {}, '\\x{}', {}, now() + {} * interval '1 millisecond', {})",
+            text(&event.topic),
+            text(&event.name),
+            optional(event.partition_key.as_deref()),
+            event.partition(id),
+            Hex(&event.data),
+            optional(headers_json(&event.headers).as_deref()),
+            event.delay_ms(),
+            optional(end.traceparent),
+        );
+    }
+    sql
+}
+
+pub(super) async fn pending(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<i64> {
+    sqlx::query_scalar(sql.pending.sql()).fetch_one(conn).await
+}
+
+pub(super) async fn read(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    limit: i64,
+) -> sqlx::Result<Vec<Envelope>> {
+    let rows = sqlx::query(sql.read.sql())
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(envelope_of).collect()
+}
+
+pub(super) async fn remove(conn: &mut PgConnection, sql: &Sql, outbox_id: i64) -> sqlx::Result<()> {
+    sqlx::query(sql.remove.sql())
+        .bind(outbox_id)
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+fn envelope_of(row: &PgRow) -> sqlx::Result<Envelope> {
+    Ok(Envelope {
+        outbox_id: row.try_get(0)?,
+        id: row.try_get(1)?,
+        topic: row.try_get(2)?,
+        name: row.try_get(3)?,
+        partition_key: row.try_get(4)?,
+        data: row.try_get(5)?,
+        headers: headers_of(row.try_get(6)?),
+        traceparent: row.try_get(7)?,
+    })
+}

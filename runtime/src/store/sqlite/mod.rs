@@ -1,0 +1,210 @@
+//! SQLite 3.35 and newer, from a file: an in-memory database ends with its connection, and an unclean call closes one.
+//!
+//! One writer at a time, so a claim is decided as soon as the write lock is had, and nothing can be in flight elsewhere. The
+//! open claim points into an empty table through a deferred foreign key, so a COMMIT that is not ours fails; a savepoint is
+//! the witness that no ROLLBACK came between.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, Database, Sqlite, SqliteConnection, raw_sql};
+use sqlx_core::transaction::TransactionManager;
+
+use super::{
+    Completion, Envelope, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished,
+    Verbs, driver_fault,
+};
+use crate::model::{Attempt, Isolation, KeyHash};
+
+mod claims;
+mod outbox;
+
+/// The statements with this ledger's names in them.
+#[derive(Debug)]
+pub struct Sql {
+    claims: String,
+    outbox: String,
+    holder: Statement,
+    complete: Statement,
+    interrupt: Statement,
+    interrupted: Statement,
+    release: Statement,
+    purge: Statement,
+    pending: Statement,
+    read: Statement,
+    remove: Statement,
+    version: Statement,
+}
+
+impl Verbs for Sqlite {
+    const ONE_WRITER: bool = true;
+
+    type Sql = Sql;
+
+    fn sql(names: &Names) -> Sql {
+        let statement = |template: &str| Statement::new(&template.replace("{now}", NOW), names);
+        Sql {
+            claims: names.table("claims"),
+            outbox: names.table("outbox"),
+            holder: statement(claims::HOLDER),
+            complete: statement(claims::COMPLETE),
+            interrupt: statement(claims::INTERRUPT),
+            interrupted: statement(claims::INTERRUPTED),
+            release: statement(claims::RELEASE),
+            purge: statement(claims::PURGE),
+            pending: statement(outbox::PENDING),
+            read: statement(outbox::READ),
+            remove: statement(outbox::REMOVE),
+            version: statement("SELECT max(version) FROM {migrations}"),
+        }
+    }
+
+    fn migrations() -> &'static [(i64, &'static str, &'static str)] {
+        &[(
+            1,
+            "claims and outbox",
+            include_str!("migrations/0001_claims_and_outbox.sql"),
+        )]
+    }
+
+    fn fault(error: &sqlx::Error) -> Fault {
+        if let Some(fault) = driver_fault(error) {
+            return fault;
+        }
+        let Some(refused) = error.as_database_error() else {
+            return Fault::Other;
+        };
+        match code(error) {
+            Some(BUSY_SNAPSHOT) => Fault::Conflict,
+            // SQLITE_BUSY and SQLITE_LOCKED with their extended codes; SQLITE_CANTOPEN.
+            Some(code) if matches!(code & 0xFF, 5 | 6 | 14) => Fault::Unavailable,
+            Some(CHECK_FAILED) => Fault::ForeignKeysOff,
+            Some(1) if refused.message().contains("no such table") => Fault::TablesMissing,
+            _ => Fault::Other,
+        }
+    }
+    async fn holder(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        hash: KeyHash,
+    ) -> sqlx::Result<Option<Holder>> {
+        claims::holder(conn, sql, hash).await
+    }
+
+    async fn begin(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        claim: &NewClaim<'_>,
+    ) -> sqlx::Result<bool> {
+        claims::begin(conn, sql, claim).await
+    }
+
+    async fn end_held(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        hash: KeyHash,
+    ) -> sqlx::Result<Option<Holder>> {
+        claims::end_held(conn, sql, hash).await
+    }
+
+    async fn await_holder(
+        _: &mut SqliteConnection,
+        _: &Sql,
+        _: KeyHash,
+        _: Duration,
+    ) -> sqlx::Result<()> {
+        // Whoever has the write lock sees every claim committed: there is nobody to wait for.
+        Ok(())
+    }
+
+    async fn begin_unkeyed(
+        conn: &mut SqliteConnection,
+        _: Attempt,
+        _: Isolation,
+    ) -> sqlx::Result<()> {
+        begin_with(conn, format!("{BEGIN}; {WITNESS}")).await
+    }
+
+    async fn complete(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        end: &Completion<'_>,
+    ) -> Result<(), Unfinished> {
+        claims::finish(conn, sql, end).await
+    }
+
+    async fn rollback(conn: &mut SqliteConnection) -> sqlx::Result<()> {
+        let manager = <Sqlite as Database>::TransactionManager::rollback;
+        match <Sqlite as Database>::TransactionManager::get_transaction_depth(conn) {
+            // BEGIN went through and a later statement of its message failed: sqlx does not know of the transaction.
+            0 => raw_sql("ROLLBACK").execute(conn).await.map(drop),
+            _ => manager(conn).await,
+        }
+    }
+
+    async fn interrupt(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        claim: &NewClaim<'_>,
+    ) -> sqlx::Result<()> {
+        claims::interrupt(conn, sql, claim).await
+    }
+
+    async fn interrupted(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        limit: i64,
+    ) -> sqlx::Result<Vec<InterruptedKey>> {
+        claims::interrupted(conn, sql, limit).await
+    }
+
+    async fn release(conn: &mut SqliteConnection, sql: &Sql, hash: KeyHash) -> sqlx::Result<bool> {
+        claims::release(conn, sql, hash).await
+    }
+
+    async fn purge(conn: &mut SqliteConnection, sql: &Sql, limit: i64) -> sqlx::Result<u64> {
+        claims::purge(conn, sql, limit).await
+    }
+
+    async fn pending(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<i64> {
+        outbox::pending(conn, sql).await
+    }
+
+    async fn read(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        limit: i64,
+    ) -> sqlx::Result<Vec<Envelope>> {
+        outbox::read(conn, sql, limit).await
+    }
+
+    async fn remove(conn: &mut SqliteConnection, sql: &Sql, outbox_id: i64) -> sqlx::Result<()> {
+        outbox::remove(conn, sql, outbox_id).await
+    }
+
+    async fn version(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {
+        sqlx::query_scalar(sql.version.sql()).fetch_one(conn).await
+    }
+}
+
+/// The write lock at once: a deferred transaction that reads before it writes fails under a second writer, at once.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+/// Proves at the end that the transaction is still the one that began.
+const WITNESS: &str = "SAVEPOINT effectively";
+/// Milliseconds since 1970, in a form that SQLite 3.35 knows.
+const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+
+const BUSY_SNAPSHOT: i32 = 517;
+const CHECK_FAILED: i32 = 275;
+
+/// The extended result code.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
+}
+
+/// Begins with a whole message, so that sqlx counts depth 1 and a `begin` in the body is a savepoint.
+async fn begin_with(conn: &mut SqliteConnection, message: String) -> sqlx::Result<()> {
+    // Forgotten on purpose: the engine owns the connection and ends the transaction itself. The value holds only a borrow.
+    conn.begin_with(AssertSqlSafe(message))
+        .await
+        .map(std::mem::forget)
+}
