@@ -24,8 +24,7 @@ pub use crate::{
         key::KeyPart,
     },
 };
-pub use core;
-pub use std::time::Duration;
+pub use std::{borrow::Cow, time::Duration};
 
 /// A value that can be part of a fingerprint.
 #[diagnostic::on_unimplemented(
@@ -37,6 +36,18 @@ pub trait Fingerprinted: Serialize {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> Fingerprinted for T {}
+
+/// The partition key of an event. It only has to keep an order, so its parts are simply joined.
+pub fn partition_key(parts: &[&dyn KeyPart]) -> Option<Cow<'static, str>> {
+    Some(Cow::Owned(
+        parts.iter().map(|part| part.key_part()).collect(),
+    ))
+}
+
+/// Gives a block the type of a `return` that is never reached.
+pub fn typed<T>() -> T {
+    unreachable!("this `return` only tells the compiler a type")
+}
 
 /// One value of a fingerprint.
 ///

@@ -1,6 +1,6 @@
 //! Where the parts of a key come from: a key made only of the caller's [`IdempotencyKey`] does not compile.
 //!
-//! Generated code writes `Probe(&part).add(parts)`. For an `IdempotencyKey` the inherent method wins and the origin stays
+//! Generated code writes `Probe(&part).add_to_key(parts)`. For an `IdempotencyKey` the inherent method wins and the origin stays
 //! what it was; for anything else the method of [`AnyPart`] makes it [`Server`]. This works for generic parts too, where an
 //! associated type on `KeyPart` does not.
 
@@ -82,31 +82,31 @@ impl<O> KeyParts<O> {
     }
 }
 
-/// A part whose type decides which `add` is called.
+/// A part whose type decides which `add_to_key` is called.
 #[derive(Debug)]
 pub struct Probe<'a, T: ?Sized>(pub &'a T);
 
 impl Probe<'_, IdempotencyKey> {
     /// Adds the caller's part.
-    pub fn add<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
+    pub fn add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
         parts.then(|builder| builder.part(IdempotencyKey::expose(self.0)))
     }
 }
 
 impl Probe<'_, &IdempotencyKey> {
     /// Adds the caller's part.
-    pub fn add<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
-        Probe(*self.0).add(parts)
+    pub fn add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
+        Probe(*self.0).add_to_key(parts)
     }
 }
 
-/// The `add` of every other part.
+/// The `add_to_key` of every other part.
 pub trait AnyPart {
     /// The part's type.
     type Part: ?Sized;
 
     /// Adds the part.
-    fn add<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
+    fn add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
     where
         Self::Part: KeyPart;
 }
@@ -114,7 +114,7 @@ pub trait AnyPart {
 impl<T: ?Sized> AnyPart for Probe<'_, T> {
     type Part = T;
 
-    fn add<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
+    fn add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
     where
         T: KeyPart,
     {

@@ -1,0 +1,258 @@
+//! The inside of a rewritten function: gather the key, lend the transaction to the user's body, leave.
+
+use std::time::Duration;
+
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use super::{
+    emit::{at_return_type, content, ledger_type, local},
+    model::{Key, Operation},
+};
+use crate::template::Part;
+
+pub(super) fn block(operation: &Operation) -> Group {
+    let private = operation.runtime.private();
+    let (ledger, handler, call) = (ledger(operation), handler(operation), call(operation));
+    let inside = quote!(#ledger #handler #call);
+    let inside = if operation.detach {
+        quote!(#private::detach(async move { #inside }).await)
+    } else {
+        inside
+    };
+    let mut block = Group::new(Delimiter::Brace, inside);
+    block.set_span(operation.func.body.span().resolved_at(Span::mixed_site()));
+    block
+}
+
+/// `from = …`: borrowed, so it may also be a method's result or behind a pointer.
+fn ledger(operation: &Operation) -> Option<TokenStream> {
+    let source = operation.ledger?;
+    let (name, ty) = (local("ledger"), ledger_type(operation));
+    Some(quote!(let #name: &#ty = &(#source);))
+}
+
+/// What is known while compiling, as a constant.
+fn handler(operation: &Operation) -> TokenStream {
+    let private = operation.runtime.private();
+    let (name, scope, retries) = (local("handler"), &operation.scope, operation.retries);
+    let function = format!("::{} (", operation.func.sig.ident);
+    let (retention, wait) = (
+        duration(operation, operation.retention),
+        duration(operation, operation.wait),
+    );
+    let isolation = Ident::new(operation.isolation, Span::call_site());
+    let on_error = Ident::new(operation.on_error, Span::call_site());
+    quote! {
+        let #name = const {
+            &#private::Handler {
+                scope: #scope,
+                place: ::core::concat!(::core::module_path!(), #function, ::core::file!(), ":", ::core::line!(), ")"),
+                retention: #retention,
+                wait: #wait,
+                isolation: #private::Isolation::#isolation,
+                on_error: #private::OnError::#on_error,
+                retries: #retries,
+            }
+        };
+    }
+}
+
+fn duration(operation: &Operation, duration: Option<Duration>) -> TokenStream {
+    let private = operation.runtime.private();
+    match duration {
+        Some(duration) => {
+            let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+            quote!(::core::option::Option::Some(#private::Duration::new(#seconds, #nanos)))
+        }
+        None => quote!(::core::option::Option::None),
+    }
+}
+
+/// One call; with `retries`, a loop of them.
+fn call(operation: &Operation) -> TokenStream {
+    let private = operation.runtime.private();
+    let (end, handler, turns, returned) = (
+        local("end"),
+        local("handler"),
+        local("turns"),
+        local("returned"),
+    );
+    let (gather, ran, leave) = (gather(operation), ran(operation), leave(operation));
+    if operation.retries == 0 {
+        return quote! {
+            #gather
+            let #end = #ran;
+            #leave(#end).await
+        };
+    }
+    quote! {
+        let mut #turns = #private::Turns::of(#handler);
+        loop {
+            #gather
+            let #end = #ran;
+            match #leave(#end, &mut #turns).await {
+                ::core::ops::ControlFlow::Break(#returned) => break #returned,
+                ::core::ops::ControlFlow::Continue(()) => {}
+            }
+        }
+    }
+}
+
+/// Key and fingerprint, before the body takes the bindings.
+fn gather(operation: &Operation) -> Option<TokenStream> {
+    let key = operation.key.as_ref()?;
+    let (name, fingerprint) = (local("key"), local("fingerprint"));
+    let (key, contents) = (key_of(operation, key), contents(operation, key));
+    Some(quote! {
+        let #name = #key;
+        let #fingerprint = #contents;
+    })
+}
+
+fn key_of(operation: &Operation, key: &Key) -> TokenStream {
+    let private = operation.runtime.private();
+    let (handler, parts) = (local("handler"), local("parts"));
+    let Some(template) = &key.template else {
+        return quote!(#private::key(#handler).finish_shared());
+    };
+    let steps = template.parts.iter().map(|part| match part {
+        Part::Literal(text) => quote!(let #parts = #parts.literal(#text);),
+        Part::Path(path) => {
+            // Not the literal's own span: the compiler would offer to replace the literal.
+            let span = path.span.resolved_at(Span::call_site());
+            let head = path
+                .head
+                .as_ref()
+                .and_then(|name| operation.bindings.span(name))
+                .unwrap_or(span);
+            let value = path.tokens(head, span);
+            quote_spanned!(span=> let #parts = #private::Probe(&(#value)).add_to_key(#parts);)
+        }
+    });
+    let finish = Ident::new(
+        if key.shared_by_all {
+            "finish_shared"
+        } else {
+            "finish"
+        },
+        Span::call_site(),
+    );
+    let finish = quote_spanned!(key.span.resolved_at(Span::call_site())=> #parts.#finish());
+    quote! {{
+        #[allow(unused_imports)]
+        use #private::AnyPart as _;
+        let #parts = #private::key(#handler);
+        #(#steps)*
+        #finish
+    }}
+}
+
+fn contents(operation: &Operation, key: &Key) -> TokenStream {
+    let private = operation.runtime.private();
+    let contents = key.fingerprint.iter().map(|path| {
+        let span = path.span().resolved_at(Span::call_site());
+        quote_spanned!(span=> #private::content(&(#path)))
+    });
+    quote!(#private::fingerprint([#(#contents),*]))
+}
+
+/// The claim and what the body returned, or why it did not run.
+fn ran(operation: &Operation) -> TokenStream {
+    let private = operation.runtime.private();
+    let (claim, returned, early) = (local("claim"), local("returned"), local("early"));
+    let (ledger, handler, key, fingerprint) = (
+        local("ledger"),
+        local("handler"),
+        local("key"),
+        local("fingerprint"),
+    );
+    let enter = match operation.key {
+        Some(_) => quote!(#private::enter(&#ledger, #handler, #key, #fingerprint)),
+        None => quote!(#private::enter_unkeyed(&#ledger, #handler)),
+    };
+    let (body, ty) = (body(operation), operation.returns);
+    quote! {
+        match #enter.await {
+            ::core::result::Result::Ok(mut #claim) => {
+                let #returned: #ty = #body;
+                ::core::result::Result::Ok((#claim, #returned))
+            }
+            ::core::result::Result::Err(#early) => ::core::result::Result::Err(#early),
+        }
+    }
+}
+
+/// The user's body, with the transaction under the user's name.
+fn body(operation: &Operation) -> TokenStream {
+    let private = operation.runtime.private();
+    let tx = &operation.tx;
+    let (attrs, pattern, connection, claim) = (tx.attrs, tx.pattern, tx.connection, local("claim"));
+    let copies = copies(operation);
+    let (ty, body) = (operation.returns, operation.func.body.stream());
+    // The braces keep the user's span, so that "expected `Result`, found `()`" points at the user's block. The return that
+    // never happens tells the compiler the type of the block: an `async` block cannot be given one.
+    let mut block = Group::new(
+        Delimiter::Brace,
+        quote! {
+            if false {
+                return #private::typed::<#ty>();
+            }
+            #body
+        },
+    );
+    block.set_span(operation.func.body.span());
+    quote! {{
+        #copies
+        #(#attrs)*
+        let #pattern: &mut #connection = #private::tx(&mut #claim);
+        #private::inside(async move #block).await
+    }}
+}
+
+/// `retries`: the bindings' own names, for copies of them.
+fn copies(operation: &Operation) -> Option<TokenStream> {
+    if operation.retries == 0 {
+        return None;
+    }
+    let private = operation.runtime.private();
+    let copies = operation.bindings.names.iter().map(|binding| {
+        let (name, mutability, cfgs) = (&binding.ident, binding.mutability, &binding.cfgs);
+        let again =
+            quote_spanned!(name.span().resolved_at(Span::call_site())=> #private::Again::again);
+        quote!(#(#cfgs)* let #mutability #name = #again(&#name);)
+    });
+    Some(quote!(#(#copies)*))
+}
+
+/// The function that ends the call, with the options that change types.
+fn leave(operation: &Operation) -> TokenStream {
+    let (private, content) = (operation.runtime.private(), content(operation));
+    let shape = Ident::new(
+        if operation.transparent {
+            "Transparent"
+        } else {
+            "Wrapped"
+        },
+        Span::call_site(),
+    );
+    let on_error = Ident::new(operation.on_error, Span::call_site());
+    let suffix = if operation.retries == 0 {
+        ""
+    } else {
+        "_or_again"
+    };
+    let name = |verb: &str| Ident::new(&format!("{verb}{suffix}"), Span::call_site());
+    let span = at_return_type(operation);
+    match operation.key {
+        Some(_) => {
+            let leave = name("leave");
+            quote_spanned!(span=> #private::#leave::<#content, #private::#on_error, #private::#shape, _, _, _>)
+        }
+        None => {
+            let commit = name("commit");
+            quote_spanned!(span=> #private::#commit::<#content, #private::#shape, _, _>)
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! From an operation to tokens: the rewritten signature. `body.rs` makes what is inside.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{FnArg, Signature, parse_quote, spanned::Spanned, visit_mut::VisitMut};
+
+use super::{body, model::Operation};
+use crate::{bindings::Immutable, func::Func};
+
+pub(super) fn handler(operation: &Operation) -> TokenStream {
+    let Func {
+        attrs,
+        vis,
+        defaultness,
+        ..
+    } = operation.func;
+    let signature = signature(operation);
+    let block = body::block(operation);
+    quote!(#(#attrs)* #vis #defaultness #signature #block)
+}
+
+fn signature(operation: &Operation) -> Signature {
+    let mut signature = operation.func.sig.clone();
+    let at = |index| index == operation.tx.index;
+    let ledger = operation
+        .ledger
+        .is_none()
+        .then(|| ledger_parameter(operation));
+    signature.inputs = signature
+        .inputs
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, input)| {
+            if at(index) {
+                ledger.clone()
+            } else {
+                Some(other_parameter(operation, input))
+            }
+        })
+        .collect();
+    let returns = returns(operation);
+    signature.output = parse_quote!(-> #returns);
+    signature
+}
+
+/// `ledger: ::effectively::Ledger<<PgConnection as ::effectively::TxParam>::Db>`, where `tx` was.
+fn ledger_parameter(operation: &Operation) -> FnArg {
+    let name = local("ledger");
+    let ty = ledger_type(operation);
+    parse_quote!(#name: #ty)
+}
+
+pub(super) fn ledger_type(operation: &Operation) -> TokenStream {
+    let root = operation.runtime.root();
+    let connection = operation.tx.connection;
+    quote_spanned!(connection.span()=> #root::Ledger<<#connection as #root::TxParam>::Db>)
+}
+
+/// With `retries` each run of the body gets its own copy, and only that one may have to be `mut`.
+fn other_parameter(operation: &Operation, mut input: FnArg) -> FnArg {
+    if let (FnArg::Typed(parameter), 1..) = (&mut input, operation.retries) {
+        Immutable.visit_pat_mut(&mut parameter.pat);
+    }
+    input
+}
+
+fn returns(operation: &Operation) -> TokenStream {
+    let (private, content, ty) = (
+        operation.runtime.private(),
+        content(operation),
+        operation.returns,
+    );
+    let alias = match operation {
+        Operation {
+            transparent: true,
+            emits: false,
+            ..
+        } => return quote!(#ty),
+        Operation {
+            transparent: true, ..
+        } => quote!(Bare),
+        Operation { key: Some(_), .. } => quote!(Answers),
+        Operation { key: None, .. } => quote!(Commits),
+    };
+    quote_spanned!(at_return_type(operation)=> #private::#alias<#ty, #content>)
+}
+
+/// The runtime's name for what `Ok` holds.
+pub(super) fn content(operation: &Operation) -> TokenStream {
+    let private = operation.runtime.private();
+    if operation.emits {
+        quote!(#private::Emitting)
+    } else {
+        quote!(#private::Plain)
+    }
+}
+
+/// Where the compiler blames what a return type lacks.
+pub(super) fn at_return_type(operation: &Operation) -> Span {
+    operation.returns.span().resolved_at(Span::mixed_site())
+}
+
+/// A local that no name of the user can meet.
+pub(super) fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
