@@ -21,9 +21,6 @@ pub trait TestServer: Database {
     /// Holds the URL of a user that may create databases. `None`: it is embedded and always there.
     const VARIABLE: Option<&'static str>;
 
-    /// Counts the sessions on the current database that run a statement or hold a transaction, but for the one that asks.
-    const BUSY_SESSIONS: &'static str;
-
     /// Makes an empty database; its URL, and what must happen at its end.
     fn create() -> impl Future<Output = (String, Disposal)> + Send;
 
@@ -35,6 +32,9 @@ pub trait TestServer: Database {
 
     /// The same database by way of another address, unencrypted.
     fn through(options: OptionsOf<Self>, address: SocketAddr) -> OptionsOf<Self>;
+
+    /// The other sessions on this database that run a statement or hold a transaction.
+    fn busy_sessions(on: &mut Self::Connection) -> impl Future<Output = sqlx::Result<i64>> + Send;
 
     /// Runs one or more statements as they stand; the number of rows they changed.
     fn execute(

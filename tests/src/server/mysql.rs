@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
-use sqlx::{ConnectOptions, Connection, MySql, MySqlConnection};
+use sqlx::{ConnectOptions, Connection, MySql, MySqlConnection, Row};
 
 use super::{Disposal, TestServer, plain_statements, server_url, unique_name};
 
@@ -11,10 +11,6 @@ const VARIABLE: &str = "EFFECTIVELY_TEST_MYSQL";
 
 impl TestServer for MySql {
     const VARIABLE: Option<&'static str> = Some(VARIABLE);
-    // A session that only sits in an open transaction is `Sleep` in the process list: the engine's own table knows it.
-    const BUSY_SESSIONS: &'static str = "select count(*) from information_schema.processlist \
-        where db = database() and id <> connection_id() \
-        and (command <> 'Sleep' or id in (select trx_mysql_thread_id from information_schema.innodb_trx))";
 
     async fn create() -> (String, Disposal) {
         let (server, name) = (server_url(VARIABLE), unique_name());
@@ -52,5 +48,40 @@ impl TestServer for MySql {
             .ssl_mode(MySqlSslMode::Disabled)
     }
 
+    /// A session that only sits in its transaction is `Sleep` in the list of processes. The engine knows better, but its table
+    /// `innodb_trx` is a copy that is not renewed while others keep reading it; its report is fresh.
+    async fn busy_sessions(on: &mut MySqlConnection) -> sqlx::Result<i64> {
+        let sessions = Self::texts(
+            on,
+            "select concat(id, ' ', command) from information_schema.processlist \
+             where db = database() and id <> connection_id()",
+        )
+        .await?;
+        let report: String = sqlx::raw_sql("show engine innodb status")
+            .fetch_one(on)
+            .await?
+            .try_get("Status")?;
+        let in_transaction = threads_in_a_transaction(&report);
+        let busy = |session: &&String| {
+            let (id, command) = session.split_once(' ').unwrap_or((session, ""));
+            command != "Sleep" || in_transaction.contains(&id)
+        };
+        Ok(sessions.iter().filter(busy).count() as i64)
+    }
+
     plain_statements!();
+}
+
+/// `---TRANSACTION 42, ACTIVE 3 sec` and, some lines below, `MariaDB thread id 7, OS thread handle …`.
+fn threads_in_a_transaction(report: &str) -> Vec<&str> {
+    let blocks = report.split("---TRANSACTION ").skip(1);
+    let active = blocks.filter(|block| {
+        !block
+            .lines()
+            .next()
+            .is_some_and(|head| head.contains("not started"))
+    });
+    active
+        .filter_map(|block| block.split_once(" thread id ")?.1.split(',').next())
+        .collect()
 }

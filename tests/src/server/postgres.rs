@@ -11,8 +11,6 @@ const VARIABLE: &str = "EFFECTIVELY_TEST_POSTGRES";
 
 impl TestServer for Postgres {
     const VARIABLE: Option<&'static str> = Some(VARIABLE);
-    const BUSY_SESSIONS: &'static str = "select count(*) from pg_stat_activity \
-        where datname = current_database() and backend_type = 'client backend' and state <> 'idle' and pid <> pg_backend_pid()";
 
     async fn create() -> (String, Disposal) {
         let (server, name) = (server_url(VARIABLE), unique_name());
@@ -48,6 +46,15 @@ impl TestServer for Postgres {
             .host(&address.ip().to_string())
             .port(address.port())
             .ssl_mode(PgSslMode::Disable)
+    }
+
+    async fn busy_sessions(on: &mut PgConnection) -> sqlx::Result<i64> {
+        Self::number(
+            on,
+            "select count(*) from pg_stat_activity where datname = current_database() \
+             and backend_type = 'client backend' and state <> 'idle' and pid <> pg_backend_pid()",
+        )
+        .await
     }
 
     plain_statements!();

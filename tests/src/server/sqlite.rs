@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sqlx::Sqlite;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{Sqlite, SqliteConnection};
 
 use super::{Disposal, TestServer, plain_statements};
 
 impl TestServer for Sqlite {
     const VARIABLE: Option<&'static str> = None;
-    const BUSY_SESSIONS: &'static str = "select 0";
 
     async fn create() -> (String, Disposal) {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -33,6 +32,11 @@ impl TestServer for Sqlite {
 
     fn through(_: SqliteConnectOptions, _: SocketAddr) -> SqliteConnectOptions {
         panic!("SQLite has no network that a proxy could stand in")
+    }
+
+    /// There is no server that could know of one.
+    async fn busy_sessions(_: &mut SqliteConnection) -> sqlx::Result<i64> {
+        Ok(0)
     }
 
     plain_statements!();

@@ -1,6 +1,7 @@
 //! `Worker`: the test's second process, which can be killed.
 
 mod role;
+mod signal;
 mod transcript;
 
 use std::env;
@@ -178,12 +179,12 @@ impl Worker {
 
     /// SIGSTOP: it stands still, connections open and leases running, until [`Worker::resume`].
     pub fn pause(&self) {
-        self.signal("STOP");
+        signal::stop(self.child.id(), PATIENCE);
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.signal("CONT");
+        signal::send(self.child.id(), "CONT");
     }
 
     /// Waits until it has ended by itself; what it said that was not heard yet.
@@ -208,17 +209,6 @@ impl Worker {
     pub async fn exit(&mut self) -> ExitStatus {
         self.stdin = None;
         eventually(PATIENCE, async || self.child.try_wait().expect("its state")).await
-    }
-
-    fn signal(&self, name: &str) {
-        // The shell's own `kill`: the standard library knows only one signal, and calling the system's needs `unsafe`.
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -{name} {}", self.child.id())])
-            .status();
-        assert!(
-            sent.is_ok_and(|status| status.success()),
-            "SIG{name} to the worker"
-        );
     }
 }
 

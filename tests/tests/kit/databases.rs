@@ -42,9 +42,12 @@ async fn an_open_transaction_is_seen<DB: TestServer>(db: TestDb<DB>) {
         .await
         .expect("an order");
     if DB::VARIABLE.is_some() {
-        // InnoDB shows its transactions with a delay.
+        // Another one may just be on its way back into its pool.
         eventually(Duration::from_secs(5), async || {
-            db.busy_sessions().await == 1
+            match db.busy_sessions().await {
+                1 => Ok(()),
+                other => Err(other),
+            }
         })
         .await;
     }
