@@ -10,6 +10,8 @@ mod resolve;
 mod run;
 mod scopes;
 mod settings;
+mod steps;
+mod verdict;
 mod writers;
 
 pub(crate) use self::{

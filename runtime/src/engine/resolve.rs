@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     claim::{Answer, Owner},
     ledger::Ledger,
-    run::{Verdict, verdict},
+    verdict::Verdict,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -86,7 +86,7 @@ impl<DB: Dialect> Ledger<DB> {
                 replay: false,
             }));
         }
-        match verdict(holder, owner.fingerprint())? {
+        match Verdict::on(holder, owner.fingerprint())? {
             Verdict::Replay(theirs) => Ok(Some(Answer {
                 recorded: theirs,
                 replay: true,

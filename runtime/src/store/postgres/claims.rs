@@ -125,13 +125,14 @@ pub(super) async fn end_held(
     row.map(|row| holder_of(&row)).transpose()
 }
 
+/// Shared, so that all who wait wake up together when the holder ends.
 pub(super) async fn await_holder(
     conn: &mut PgConnection,
     hash: KeyHash,
     bound: Duration,
 ) -> sqlx::Result<()> {
     let message = format!(
-        "{}SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({})",
+        "{}SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock_shared({})",
         begin_at(Default::default()),
         bound.as_millis().max(1),
         hash.lock_id()
