@@ -63,6 +63,12 @@ async fn a_future_is_dropped_at_the_chosen_poll() {
 }
 
 #[tokio::test]
+async fn the_last_poll_is_not_waited_for() {
+    let never = cancel_after(Duration::from_secs(10), poll_times(1, pending::<()>()));
+    assert_eq!(never.await, Some(None));
+}
+
+#[tokio::test]
 async fn a_future_is_dropped_after_the_chosen_time() {
     let begun = Instant::now();
     assert_eq!(cancel_after(SHORT, pending::<()>()).await, None);
