@@ -72,7 +72,7 @@ impl<DB: Dialect> Ledger<DB> {
         }
         let again = match DB::fault(&error) {
             Fault::Conflict => *tries < CONFLICTS,
-            Fault::Unavailable => store::is_broken(&error) && *tries < BROKEN,
+            Fault::Disconnected => *tries < BROKEN,
             _ => false,
         };
         if !again {

@@ -102,7 +102,9 @@ pub enum Unfinished {
 pub enum Fault {
     /// Serialization failure or deadlock: the same work may succeed when run again.
     Conflict,
-    /// The connection is gone or the database cannot be had in time.
+    /// The connection is gone: another one may work.
+    Disconnected,
+    /// The database cannot be had in time.
     Unavailable,
     /// Our tables are not there.
     TablesMissing,
@@ -276,7 +278,7 @@ pub trait Verbs:
 /// The error that the engine reports for a failure outside the body.
 pub(crate) fn error<DB: Verbs>(source: sqlx::Error) -> Error {
     let kind = match DB::fault(&source) {
-        Fault::Unavailable => ErrorKind::Unavailable,
+        Fault::Disconnected | Fault::Unavailable => ErrorKind::Unavailable,
         Fault::Conflict => ErrorKind::NotCommitted,
         Fault::TablesMissing => ErrorKind::TablesMissing,
         Fault::ForeignKeysOff => ErrorKind::ForeignKeysOff,
@@ -314,23 +316,11 @@ pub(crate) fn waiters<DB: Database>(pool: &Pool<DB>) -> usize {
 fn driver_fault(error: &sqlx::Error) -> Option<Fault> {
     use sqlx::Error::*;
     match error {
-        PoolTimedOut | PoolClosed | Io(_) | Tls(_) | Protocol(_) | WorkerCrashed => {
-            Some(Fault::Unavailable)
-        }
+        PoolTimedOut | PoolClosed => Some(Fault::Unavailable),
+        Io(_) | Tls(_) | Protocol(_) | WorkerCrashed => Some(Fault::Disconnected),
         Database(_) => None,
         _ => Some(Fault::Other),
     }
-}
-
-/// Whether the connection broke, so that it is unknown what the server did with the last message.
-pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
-        sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::WorkerCrashed
-    )
 }
 
 /// The text of the headers column; null when there are none.

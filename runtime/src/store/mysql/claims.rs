@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, MySqlConnection, Row, mysql::MySqlRow, raw_sql};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row, mysql::MySqlRow, raw_sql};
 
 use super::{
-    Completion, Holder, InterruptedKey, KeyHash, NewClaim, RESTORE, Sql, Unfinished, WITNESS,
-    begin_at, begin_with, lower_depth, number, outbox,
+    Completion, Fault, Holder, InterruptedKey, KeyHash, NewClaim, RESTORE, Sql, Unfinished, Verbs,
+    WITNESS, begin_at, begin_with, lower_depth, number, outbox,
 };
-use crate::store::{attempt_of, fingerprint_of, hex::Hex, is_broken};
+use crate::store::{attempt_of, fingerprint_of, hex::Hex};
 
 pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= UTC_TIMESTAMP(6) FROM {claims} WHERE id = ?";
 
@@ -200,12 +200,10 @@ fn before_commit(error: sqlx::Error) -> Unfinished {
 }
 
 fn while_committing(error: sqlx::Error) -> Unfinished {
-    // Shutting down, interrupted, killed: the server may have committed before it said so.
-    let ended = matches!(number(&error), Some(1053 | 1317 | 1927));
-    if is_broken(&error) || ended {
-        Unfinished::Unknown(error)
-    } else {
-        before_commit(error)
+    match MySql::fault(&error) {
+        // The server may have committed before it ended the session.
+        Fault::Disconnected => Unfinished::Unknown(error),
+        _ => before_commit(error),
     }
 }
 

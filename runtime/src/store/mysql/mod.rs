@@ -74,8 +74,10 @@ impl Verbs for MySql {
         match number(error) {
             Some(1213) => Fault::Conflict,
             Some(1146) => Fault::TablesMissing,
-            // Too many connections, shutting down, killed, lock wait timeout; read-only: a failover is under way.
-            Some(1040 | 1053 | 1205 | 1290 | 1317 | 1836 | 1927) => Fault::Unavailable,
+            // The server is shutting down, or ended this session or its statement.
+            Some(1053 | 1317 | 1927) => Fault::Disconnected,
+            // Too many connections, lock wait timeout; read-only: a failover is under way.
+            Some(1040 | 1205 | 1290 | 1836) => Fault::Unavailable,
             _ => Fault::Other,
         }
     }

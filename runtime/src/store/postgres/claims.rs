@@ -2,13 +2,13 @@
 
 use std::{fmt::Write, time::Duration};
 
-use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow, raw_sql};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, postgres::PgRow, raw_sql};
 
 use super::{
-    Completion, Holder, InterruptedKey, KeyHash, NewClaim, Sql, Unfinished, begin_at, begin_with,
-    code, lower_depth, outbox,
+    Completion, Fault, Holder, InterruptedKey, KeyHash, NewClaim, Sql, Unfinished, Verbs, begin_at,
+    begin_with, code, lower_depth, outbox,
 };
-use crate::store::{attempt_of, fingerprint_of, hex::Hex, is_broken};
+use crate::store::{attempt_of, fingerprint_of, hex::Hex};
 
 pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= now() FROM {claims} WHERE id = $1";
 
@@ -223,11 +223,9 @@ fn before_commit(error: sqlx::Error) -> Unfinished {
 }
 
 fn while_committing(error: sqlx::Error) -> Unfinished {
-    let shut_down = matches!(code(&error).as_deref(), Some("57P01" | "57P02" | "57P03"));
-    if is_broken(&error) || shut_down {
-        Unfinished::Unknown(error)
-    } else {
-        before_commit(error)
+    match Postgres::fault(&error) {
+        Fault::Disconnected => Unfinished::Unknown(error),
+        _ => before_commit(error),
     }
 }
 
@@ -286,7 +284,7 @@ pub(super) async fn purge(conn: &mut PgConnection, sql: &Sql, limit: i64) -> sql
 
 fn holder_of(row: &PgRow) -> sqlx::Result<Holder> {
     Ok(Holder {
-        attempt: attempt_of(row.try_get(0)?)?,
+        attempt: attempt_of(row.try_get::<Vec<u8>, _>(0)?.as_slice())?,
         fingerprint: fingerprint_of(row.try_get(1)?),
         outcome: row.try_get(2)?,
         expired: row.try_get(3)?,

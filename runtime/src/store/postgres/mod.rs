@@ -73,9 +73,11 @@ impl Verbs for Postgres {
         match code(error).as_deref() {
             Some("40001" | "40P01") => Fault::Conflict,
             Some("42P01" | "3F000") => Fault::TablesMissing,
-            // Too many connections, shutting down, starting up, cannot connect now; read-only: a failover is under way.
-            Some("53300" | "57P01" | "57P02" | "57P03" | "55P03" | "25006") => Fault::Unavailable,
-            Some(connection) if connection.starts_with("08") => Fault::Unavailable,
+            // The server is shutting down, was crashed by another session, or ended this one.
+            Some("57P01" | "57P02" | "57P03") => Fault::Disconnected,
+            Some(connection) if connection.starts_with("08") => Fault::Disconnected,
+            // Too many connections, lock timeout; read-only: a failover is under way.
+            Some("53300" | "55P03" | "25006") => Fault::Unavailable,
             _ => Fault::Other,
         }
     }

@@ -4,8 +4,8 @@ use sqlx::{Database, Row, Sqlite, SqliteConnection, raw_sql, sqlite::SqliteRow};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    BEGIN, Completion, Holder, InterruptedKey, KeyHash, NOW, NewClaim, Sql, Unfinished, WITNESS,
-    begin_with, code, outbox,
+    BEGIN, Completion, Fault, Holder, InterruptedKey, KeyHash, NOW, NewClaim, Sql, Unfinished,
+    Verbs, WITNESS, begin_with, code, outbox,
 };
 use crate::store::{attempt_of, fingerprint_of, hex::Hex};
 
@@ -132,9 +132,9 @@ fn before_commit(error: sqlx::Error) -> Unfinished {
 
 /// The worker is a thread of this process: it answers for every COMMIT unless it died.
 fn while_committing(error: sqlx::Error) -> Unfinished {
-    match error {
-        sqlx::Error::WorkerCrashed => Unfinished::Unknown(error),
-        other => Unfinished::NotCommitted(other),
+    match Sqlite::fault(&error) {
+        Fault::Disconnected => Unfinished::Unknown(error),
+        _ => Unfinished::NotCommitted(error),
     }
 }
 
