@@ -1,16 +1,27 @@
-//! Async handler functions that are effectively once.
+#![doc = include_str!("guide.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod error;
+mod model;
+
+mod store;
+
+mod engine;
+#[cfg(not(feature = "fault-points"))]
+mod fault;
+#[cfg(feature = "fault-points")]
+pub mod fault;
+pub mod guard;
+
+mod handler;
+#[cfg(feature = "http")]
+mod web;
 
 #[doc(hidden)]
 pub mod __private;
-mod engine;
-mod error;
-mod fault;
-pub mod guard;
-mod handler;
-mod model;
-mod store;
-#[cfg(feature = "http")]
-mod web;
+
+#[doc(inline)]
+pub use effectively_macros::{Event, KeyPart, handlers, idempotent, outbox};
 
 pub use self::{
     engine::{Drained, Ledger, LedgerBuilder, Outbox},
@@ -28,9 +39,3 @@ pub use self::{
     },
     store::{Dialect, Envelope, InterruptedKey},
 };
-
-/// Fault points, for tests only.
-#[cfg(feature = "fault-points")]
-pub use self::fault as fault_points;
-#[doc(inline)]
-pub use effectively_macros::*;

@@ -1,0 +1,211 @@
+//! The laws of the codebase: who imports whom, where SQL may stand, how long a file may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[test]
+fn imports_go_downwards_only() {
+    let rooms = [
+        ("error.rs", vec![]),
+        ("model", vec!["error"]),
+        ("store", vec!["model", "error", "fault", "store"]),
+        ("engine", vec!["store", "model", "error", "guard", "fault"]),
+        (
+            "handler",
+            vec!["engine", "store", "model", "error", "guard"],
+        ),
+        ("web", vec!["handler", "engine", "model", "error", "store"]),
+        ("__private.rs", vec!["handler", "engine", "model", "error"]),
+    ];
+    let mut wrong = Vec::new();
+    for (room, allowed) in rooms {
+        let files = sources(&runtime().join(room));
+        assert!(!files.is_empty(), "{room} is gone");
+        for file in files {
+            for import in imports(&code(&file)) {
+                if import != own_room(room) && !allowed.contains(&import.as_str()) {
+                    wrong.push(format!("{} imports {import}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_database_imports_another() {
+    for room in ["postgres", "mysql", "sqlite"] {
+        for file in sources(&runtime().join("store").join(room)) {
+            for other in ["postgres::", "mysql::", "sqlite::"]
+                .iter()
+                .filter(|other| !other.starts_with(room))
+            {
+                let text = code(&file);
+                assert!(
+                    !text.contains(&format!("super::super::{other}"))
+                        && !text.contains(&format!("store::{other}")),
+                    "{}",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_databases_have_the_same_files_and_verbs() {
+    let shape = |room: &str| {
+        let mut shape: Vec<String> = Vec::new();
+        for file in sources(&runtime().join("store").join(room)) {
+            shape.push(
+                file.strip_prefix(runtime().join("store").join(room))
+                    .expect("below")
+                    .display()
+                    .to_string(),
+            );
+        }
+        let verbs = code(&runtime().join("store").join(room).join("mod.rs"));
+        let verbs = verbs
+            .split("impl Verbs for")
+            .nth(1)
+            .expect("an impl")
+            .split("\n}\n")
+            .next()
+            .expect("its end");
+        shape.extend(verbs.lines().filter_map(|line| {
+            line.trim()
+                .strip_prefix("async fn ")?
+                .split('(')
+                .next()
+                .map(str::to_owned)
+        }));
+        shape
+    };
+    assert_eq!(shape("postgres"), shape("mysql"));
+    assert_eq!(shape("postgres"), shape("sqlite"));
+}
+
+#[test]
+fn sql_stands_in_the_store_only() {
+    let marks = [
+        "sqlx::query",
+        "raw_sql",
+        "INSERT INTO",
+        "DELETE FROM",
+        "SELECT ",
+        "UPDATE ",
+    ];
+    for file in sources(&runtime()) {
+        if file.starts_with(runtime().join("store")) {
+            continue;
+        }
+        let text = code(&file);
+        for mark in marks {
+            assert!(!text.contains(mark), "{} holds {mark:?}", file.display());
+        }
+    }
+}
+
+#[test]
+fn files_are_short() {
+    let mut all = sources(&runtime());
+    all.extend(sources(&top().join("macros/src")));
+    let long: Vec<_> = all
+        .iter()
+        .filter(|file| fs::read_to_string(file).expect("a source").lines().count() > 400)
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn nothing_that_runs_in_production_unwraps() {
+    let mut all = sources(&runtime());
+    all.extend(sources(&top().join("macros/src")));
+    for file in all.iter().filter(|file| !file.ends_with("tests.rs")) {
+        let text = code(file);
+        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for mark in [".unwrap()", ".expect(", "todo!(", "dbg!("] {
+            assert!(!product.contains(mark), "{} holds {mark:?}", file.display());
+        }
+    }
+}
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn runtime() -> PathBuf {
+    top().join("runtime/src")
+}
+
+fn own_room(room: &str) -> &str {
+    room.trim_end_matches(".rs")
+}
+
+/// The Rust files at or below a path, sorted.
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let mut files: Vec<_> = fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flat_map(|entry| sources(&entry.expect("an entry").path()))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The text without comments.
+fn code(file: &Path) -> String {
+    let text =
+        fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// The rooms that a file names by `crate::`.
+fn imports(text: &str) -> Vec<String> {
+    let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut rooms = Vec::new();
+    for part in product.split("crate::").skip(1) {
+        let names = match part.strip_prefix('{') {
+            // The first word of each item of a group, at any depth of the group's own braces.
+            Some(group) => first_words(group),
+            None => vec![first_word(part)],
+        };
+        rooms.extend(names.into_iter().filter(|name| {
+            name.chars()
+                .next()
+                .is_some_and(|first| first.is_lowercase() || first == '_')
+        }));
+    }
+    rooms
+}
+
+fn first_words(group: &str) -> Vec<String> {
+    let (mut depth, mut words, mut start) = (0, Vec::new(), true);
+    for (place, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => start = true,
+            letter if start && depth == 0 && !letter.is_whitespace() => {
+                words.push(first_word(&group[place..]));
+                start = false;
+            }
+            _ => {}
+        }
+    }
+    words
+}
+
+fn first_word(text: &str) -> String {
+    text.chars()
+        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+        .collect()
+}
