@@ -1,0 +1,12 @@
+//! One suite, three databases: what the toolkit promises, shown on the real server of each.
+//!
+//! A file's name is a promise, its tests say it in sentences.
+
+// A test that cannot go on says why and stops: here that is the right thing to do.
+#![allow(clippy::expect_used)]
+
+mod bad_body;
+mod shop;
+
+mod effects_once;
+mod fence;
