@@ -20,6 +20,7 @@ enum Answer {
     Success,
     BodysError,
     TransactionLost,
+    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +39,11 @@ impl Left {
     /// The body's own error.
     pub fn erred(orders: i64) -> Self {
         Self::of(Answer::BodysError, orders)
+    }
+
+    /// The database refused to commit.
+    pub fn failed(orders: i64) -> Self {
+        Self::of(Answer::Failed, orders)
     }
 
     /// A success: the transaction was still ours.
@@ -122,6 +128,7 @@ async fn run<DB: ShopDb>(
     let expected = match left.answer {
         Answer::Success => Ok(()),
         Answer::BodysError => Err(Failure::Handler(ShopError::GaveUp)),
+        Answer::Failed => Err(Failure::Toolkit(ErrorKind::Database.into())),
         Answer::TransactionLost => Err(Failure::Toolkit(ErrorKind::TransactionLost.into())),
     };
     assert!(same(&answer, &expected), "{answer:?} is not {expected:?}");

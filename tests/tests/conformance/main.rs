@@ -10,3 +10,6 @@ mod shop;
 
 mod effects_once;
 mod fence;
+mod savepoint;
+mod swallowed;
+mod unkeyed;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use effectively::{Dialect, Emit, Error, ErrorKind, Event, Failure, Key, Ledger, Outcome};
 use effectively_tests::{TestDb, TestServer, eventually};
 use serde::Serialize;
+use sqlx::Connection;
 
 /// A database of the suite that the toolkit works on.
 pub trait ShopDb: TestServer + Dialect {}
@@ -161,12 +162,19 @@ impl<DB: ShopDb> Shop<DB> {
         }
         let marks = borrowed.len();
         for mut connection in borrowed {
-            DB::execute(&mut connection, "insert into marks values (1)")
-                .await
-                .expect("a write by the next borrower");
+            let mark = "insert into marks values (1)";
+            let written = DB::execute(&mut connection, mark).await;
+            written.expect("a write by the next borrower");
+            let begun = connection.begin().await;
+            let mut tx = begun.expect("a transaction of the next borrower");
+            let written = DB::execute(&mut tx, mark).await;
+            written.expect("a write in the next borrower's transaction");
+            let committed = tx.commit().await;
+            committed.expect("a commit by the next borrower");
         }
         let kept = self.db.number("select count(*) from marks").await;
-        assert_eq!(kept, marks as i64, "a write of the next borrower is lost");
+        let written = 2 * marks as i64;
+        assert_eq!(kept, written, "a write of the next borrower is lost");
         eventually(SOON, async || match self.db.busy_sessions().await {
             0 => Ok(()),
             busy => Err(format!("{busy} sessions are busy")),
