@@ -71,7 +71,7 @@ pub(crate) fn instead(name: &str, what: &str, known: &[&str]) -> String {
             format!("; did you mean `{near}`?")
         }
         Some(_) => format!("; {what} {}", list(known)),
-        None => format!("; there are no {what}"),
+        None => "; there are none".to_owned(),
     }
 }
 

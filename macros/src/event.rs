@@ -60,20 +60,21 @@ pub(crate) fn expand(item: TokenStream) -> TokenStream {
 
 fn read(input: &DeriveInput, diag: &Diag) -> Args {
     let mut args = Args::new();
+    let mut understood = true;
     let is_event = |attribute: &&Attribute| attribute.path().is_ident("event");
     for attribute in input.attrs.iter().filter(is_event) {
         match &attribute.meta {
-            Meta::List(list) => options::read(list.tokens.clone(), &mut args.slots(), |_| None, diag),
-            Meta::Path(_) | Meta::NameValue(_) => diag.at(attribute, "options stand in parentheses: `#[event(topic = \"orders\", name = \"order.placed.v1\")]`"),
+            Meta::List(list) => {
+                understood &= options::read(list.tokens.clone(), &mut args.slots(), |_| None, diag)
+            }
+            Meta::Path(_) | Meta::NameValue(_) => {
+                diag.at(attribute, "options stand in parentheses: `#[event(topic = \"orders\", name = \"order.placed.v1\")]`");
+                understood = false;
+            }
         }
     }
-    for (given, form) in [
-        (args.topic.span(), "topic = \"orders\""),
-        (args.name.span(), "name = \"order.placed.v1\""),
-    ] {
-        if given.is_none() {
-            diag.at(&input.ident, format!("an event needs `#[event({form})]`"));
-        }
+    if understood && (args.topic.span().is_none() || args.name.span().is_none()) {
+        diag.at(&input.ident, "an event needs a topic and a name: `#[event(topic = \"orders\", name = \"order.placed.v1\")]`");
     }
     args
 }
@@ -120,7 +121,7 @@ fn fields(input: &DeriveInput) -> Option<&Fields> {
 /// Emitted after a mistake too, with empty names: else every use of the event would be another error.
 fn emit(input: &DeriveInput, args: &Args, template: Option<&Template>) -> TokenStream {
     let runtime = Runtime::new(args.runtime.value().map(|runtime| &runtime.0));
-    let private = runtime.private();
+    let private = runtime.private(Span::call_site());
     let text = |slot: &Slot<Name>| {
         slot.value()
             .map_or_else(|| LitStr::new("", Span::call_site()), |name| name.0.clone())

@@ -1,7 +1,8 @@
 //! After a mistake in the shape of a function it still exists, so that callers and editors see one error and not ten.
 
 use proc_macro2::{Group, TokenStream};
-use quote::quote;
+use quote::{ToTokens, quote};
+use syn::{FnArg, Type};
 
 use crate::func::Func;
 
@@ -16,4 +17,50 @@ pub(crate) fn without_body(mut func: Func, mistakes: &TokenStream) -> TokenStrea
     body.set_span(func.body.span());
     func.body = body;
     quote!(#[allow(unused_variables)] #func #mistakes)
+}
+
+/// The same without its transaction either: for a method whose trait does not have that parameter. The lifetime that
+/// `#[async_trait]` gave to it goes as well.
+pub(crate) fn without_transaction(mut func: Func, mistakes: &TokenStream) -> TokenStream {
+    let mut lifetimes = Vec::new();
+    let inputs = std::mem::take(&mut func.sig.inputs).into_iter();
+    let keep = |input: &FnArg| match lent(input) {
+        Some(lifetime) => {
+            lifetimes.push(lifetime);
+            false
+        }
+        None => true,
+    };
+    func.sig.inputs = inputs.filter(keep).collect();
+    let is_gone = |tokens: TokenStream| {
+        let text = tokens.to_string();
+        lifetimes
+            .iter()
+            .any(|lifetime| text.starts_with(lifetime.as_str()))
+    };
+    let generics = &mut func.sig.generics;
+    let parameters = std::mem::take(&mut generics.params).into_iter();
+    generics.params = parameters
+        .filter(|parameter| !is_gone(parameter.to_token_stream()))
+        .collect();
+    if let Some(bounds) = &mut generics.where_clause {
+        let predicates = std::mem::take(&mut bounds.predicates).into_iter();
+        bounds.predicates = predicates
+            .filter(|predicate| !is_gone(predicate.to_token_stream()))
+            .collect();
+    }
+    without_body(func, mistakes)
+}
+
+/// The lifetime of a `&mut` parameter.
+fn lent(input: &FnArg) -> Option<String> {
+    let FnArg::Typed(parameter) = input else {
+        return None;
+    };
+    match &*parameter.ty {
+        Type::Reference(reference) if reference.mutability.is_some() => {
+            reference.lifetime.as_ref().map(ToString::to_string)
+        }
+        _ => None,
+    }
 }

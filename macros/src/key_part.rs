@@ -30,7 +30,7 @@ fn only_field(input: &DeriveInput) -> syn::Result<(Member, Type)> {
 }
 
 fn emit(input: &DeriveInput, member: &Member, ty: &Type) -> TokenStream {
-    let private = Runtime::new(None).private();
+    let private = Runtime::new(None).private(Span::call_site());
     let mut generics = input.generics.clone();
     let is_generic = input.generics.type_params().any(|parameter| {
         ty.to_token_stream()
@@ -44,7 +44,8 @@ fn emit(input: &DeriveInput, member: &Member, ty: &Type) -> TokenStream {
             .push(parse_quote!(#ty: #private::KeyPart));
     }
     let (ident, (generics, arguments, bounds)) = (&input.ident, generics.split_for_impl());
-    let part = quote_spanned!(ty.span().resolved_at(Span::call_site())=> #private::KeyPart::key_part(&self.#member));
+    let at_type = Runtime::new(None).private(ty.span());
+    let part = quote_spanned!(ty.span().resolved_at(Span::call_site())=> #at_type::KeyPart::key_part(&self.#member));
     quote! {
         impl #generics #private::KeyPart for #ident #arguments #bounds {
             fn key_part(&self) -> #private::Cow<'_, str> {

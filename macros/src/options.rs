@@ -12,7 +12,8 @@ use crate::{
     slot::Read,
 };
 
-/// Reads options into their slots. A mistake in one does not hide those in the next.
+/// Reads options into their slots. A mistake in one does not hide those in the next. Answers whether every name is known:
+/// if not, it may be what a missing option was meant to be.
 ///
 /// `moved` names the attribute that an option belongs to when it is not one of these.
 pub(crate) fn read(
@@ -20,11 +21,12 @@ pub(crate) fn read(
     slots: &mut [&mut dyn Read],
     moved: impl Fn(&str) -> Option<&'static str>,
     diag: &Diag,
-) {
+) -> bool {
+    let mut understood = true;
     let all = |input: ParseStream| {
         while !input.is_empty() {
             let before = diag.len();
-            one(input, slots, &moved, diag);
+            understood &= one(input, slots, &moved, diag);
             // Junk after an option that is itself reported would be a second message for one mistake.
             if diag.len() == before && !input.is_empty() && !input.peek(Token![,]) {
                 diag.push(input.error("expected `,` between options"));
@@ -37,6 +39,7 @@ pub(crate) fn read(
     if let Err(mistake) = all.parse2(tokens) {
         diag.push(mistake);
     }
+    understood
 }
 
 fn one(
@@ -44,14 +47,22 @@ fn one(
     slots: &mut [&mut dyn Read],
     moved: impl Fn(&str) -> Option<&'static str>,
     diag: &Diag,
-) {
-    let name = match input.call(Ident::parse_any) {
-        Ok(name) => name,
-        Err(mistake) => return diag.at_span(mistake.span(), "expected the name of an option"),
+) -> bool {
+    let Ok(name) = input.call(Ident::parse_any) else {
+        let known = slots
+            .iter()
+            .map(|slot| slot.name())
+            .next()
+            .unwrap_or_default();
+        diag.push(input.error(format!(
+            "expected the name of an option, for example `{known} = …`"
+        )));
+        return false;
     };
     let text = name.to_string();
     if let Some(slot) = slots.iter_mut().find(|slot| slot.name() == text) {
-        return slot.read(&name, input, diag);
+        slot.read(&name, input, diag);
+        return true;
     }
     let message = match moved(&text) {
         Some(attribute) => format!("`{text}` is an option of {attribute}; write it there"),
@@ -64,6 +75,7 @@ fn one(
         }
     };
     diag.at(&name, message);
+    false
 }
 
 fn skip(input: ParseStream) {

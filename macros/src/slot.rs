@@ -1,7 +1,7 @@
 //! An option that may be given once.
 
 use proc_macro2::{Ident, Span};
-use syn::parse::ParseStream;
+use syn::{Token, parse::ParseStream};
 
 use crate::diag::Diag;
 
@@ -69,7 +69,16 @@ impl<T: Value> Read for Slot<T> {
     }
 
     fn read(&mut self, name: &Ident, input: ParseStream, diag: &Diag) {
-        let value = diag.check(T::parse(input, self.form));
+        // At the end there is no token to blame but the name.
+        let at_end = input.is_empty() || input.peek(Token![,]);
+        let value = T::parse(input, self.form).map_err(|mistake| {
+            if at_end {
+                syn::Error::new(name.span(), mistake)
+            } else {
+                mistake
+            }
+        });
+        let value = diag.check(value);
         if self.given.is_some() {
             diag.at(name, format!("`{}` is given twice; keep one", self.name));
         } else {

@@ -11,10 +11,10 @@ use crate::{
 pub use crate::{
     engine::Ledger,
     handler::{
-        TxParam,
+        HandlerReturn, TxParam,
         call::{commit, enter, enter_unkeyed, inside, leave, tx},
         detach::detach,
-        origin::{AnyPart, Probe, key},
+        origin::{AnyPart, key},
         policy::{Answers, Bare, Commits, Emitting, Plain, Record, Release, Transparent, Wrapped},
         retry::{Again, Turns, commit_or_again, leave_or_again},
     },

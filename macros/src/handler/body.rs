@@ -7,13 +7,13 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use super::{
-    emit::{at_return_type, content, ledger_type, local},
+    emit::{content, ledger_type, local},
     model::{Key, Operation},
 };
 use crate::template::Part;
 
 pub(super) fn block(operation: &Operation) -> Group {
-    let private = operation.runtime.private();
+    let private = operation.private();
     let (ledger, handler, call) = (ledger(operation), handler(operation), call(operation));
     let inside = quote!(#ledger #handler #call);
     let inside = if operation.detach {
@@ -30,12 +30,13 @@ pub(super) fn block(operation: &Operation) -> Group {
 fn ledger(operation: &Operation) -> Option<TokenStream> {
     let source = operation.ledger?;
     let (name, ty) = (local("ledger"), ledger_type(operation));
-    Some(quote!(let #name: &#ty = &(#source);))
+    let borrowed = quote_spanned!(source.span().resolved_at(Span::mixed_site())=> &(#source));
+    Some(quote!(let #name: &#ty = #borrowed;))
 }
 
 /// What is known while compiling, as a constant.
 fn handler(operation: &Operation) -> TokenStream {
-    let private = operation.runtime.private();
+    let private = operation.private();
     let (name, scope, retries) = (local("handler"), &operation.scope, operation.retries);
     let function = format!("::{} (", operation.func.sig.ident);
     let (retention, wait) = (
@@ -60,7 +61,7 @@ fn handler(operation: &Operation) -> TokenStream {
 }
 
 fn duration(operation: &Operation, duration: Option<Duration>) -> TokenStream {
-    let private = operation.runtime.private();
+    let private = operation.private();
     match duration {
         Some(duration) => {
             let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
@@ -72,7 +73,6 @@ fn duration(operation: &Operation, duration: Option<Duration>) -> TokenStream {
 
 /// One call; with `retries`, a loop of them.
 fn call(operation: &Operation) -> TokenStream {
-    let private = operation.runtime.private();
     let (end, handler, turns, returned) = (
         local("end"),
         local("handler"),
@@ -84,15 +84,19 @@ fn call(operation: &Operation) -> TokenStream {
         return quote! {
             #gather
             let #end = #ran;
-            #leave(#end).await
+            #leave
         };
     }
+    let span = operation.returns.span();
+    let at_type = operation.private_at(span);
+    let first_turn =
+        quote_spanned!(span.resolved_at(Span::call_site())=> #at_type::Turns::of(#handler));
     quote! {
-        let mut #turns = #private::Turns::of(#handler);
+        let mut #turns = #first_turn;
         loop {
             #gather
             let #end = #ran;
-            match #leave(#end, &mut #turns).await {
+            match #leave {
                 ::core::ops::ControlFlow::Break(#returned) => break #returned,
                 ::core::ops::ControlFlow::Continue(()) => {}
             }
@@ -112,7 +116,7 @@ fn gather(operation: &Operation) -> Option<TokenStream> {
 }
 
 fn key_of(operation: &Operation, key: &Key) -> TokenStream {
-    let private = operation.runtime.private();
+    let private = operation.private();
     let (handler, parts) = (local("handler"), local("parts"));
     let Some(template) = &key.template else {
         return quote!(#private::key(#handler).finish_shared());
@@ -128,7 +132,7 @@ fn key_of(operation: &Operation, key: &Key) -> TokenStream {
                 .and_then(|name| operation.bindings.span(name))
                 .unwrap_or(span);
             let value = path.tokens(head, span);
-            quote_spanned!(span=> let #parts = #private::Probe(&(#value)).add_to_key(#parts);)
+            quote_spanned!(span=> let #parts = (#value).__add_to_key(#parts);)
         }
     });
     let finish = Ident::new(
@@ -139,7 +143,8 @@ fn key_of(operation: &Operation, key: &Key) -> TokenStream {
         },
         Span::call_site(),
     );
-    let finish = quote_spanned!(key.span.resolved_at(Span::call_site())=> #parts.#finish());
+    let all_parts = Ident::new("parts", Span::mixed_site().located_at(key.span));
+    let finish = quote_spanned!(key.span.resolved_at(Span::call_site())=> #all_parts.#finish());
     quote! {{
         #[allow(unused_imports)]
         use #private::AnyPart as _;
@@ -150,17 +155,17 @@ fn key_of(operation: &Operation, key: &Key) -> TokenStream {
 }
 
 fn contents(operation: &Operation, key: &Key) -> TokenStream {
-    let private = operation.runtime.private();
+    let private = operation.private();
     let contents = key.fingerprint.iter().map(|path| {
-        let span = path.span().resolved_at(Span::call_site());
-        quote_spanned!(span=> #private::content(&(#path)))
+        let (span, private) = (path.span(), operation.private_at(path.span()));
+        quote_spanned!(span.resolved_at(Span::call_site())=> #private::content(&(#path)))
     });
     quote!(#private::fingerprint([#(#contents),*]))
 }
 
 /// The claim and what the body returned, or why it did not run.
 fn ran(operation: &Operation) -> TokenStream {
-    let private = operation.runtime.private();
+    let private = operation.private();
     let (claim, returned, early) = (local("claim"), local("returned"), local("early"));
     let (ledger, handler, key, fingerprint) = (
         local("ledger"),
@@ -172,11 +177,11 @@ fn ran(operation: &Operation) -> TokenStream {
         Some(_) => quote!(#private::enter(&#ledger, #handler, #key, #fingerprint)),
         None => quote!(#private::enter_unkeyed(&#ledger, #handler)),
     };
-    let (body, ty) = (body(operation), operation.returns);
+    let returned_result = returned_result(operation, &body(operation));
     quote! {
         match #enter.await {
             ::core::result::Result::Ok(mut #claim) => {
-                let #returned: #ty = #body;
+                let #returned = #returned_result;
                 ::core::result::Result::Ok((#claim, #returned))
             }
             ::core::result::Result::Err(#early) => ::core::result::Result::Err(#early),
@@ -184,12 +189,30 @@ fn ran(operation: &Operation) -> TokenStream {
     }
 }
 
+/// What the body returned, as a `Result`. Asked for here, so that `leave` does not ask again for what the signature asked.
+fn returned_result(operation: &Operation, body: &TokenStream) -> TokenStream {
+    let ty = operation.returns;
+    let (span, private) = (
+        ty.span().resolved_at(Span::call_site()),
+        operation.private_at(ty.span()),
+    );
+    quote_spanned!(span=> <#ty as #private::HandlerReturn>::into_result(#body))
+}
+
 /// The user's body, with the transaction under the user's name.
 fn body(operation: &Operation) -> TokenStream {
-    let private = operation.runtime.private();
+    let private = operation.private();
     let tx = &operation.tx;
-    let (attrs, pattern, connection, claim) = (tx.attrs, tx.pattern, tx.connection, local("claim"));
+    let (attrs, pattern, connection) = (tx.attrs, tx.pattern, tx.connection);
     let copies = copies(operation);
+    let root = operation.runtime.root(connection.span());
+    let span = connection.span();
+    let (here, claim) = (
+        operation.private_at(span),
+        Ident::new("claim", Span::mixed_site().located_at(span)),
+    );
+    let span = span.resolved_at(Span::call_site());
+    let lent = quote_spanned!(span=> <#connection as #root::TxParam>::lent(#here::tx(&mut #claim)));
     let (ty, body) = (operation.returns, operation.func.body.stream());
     // The braces keep the user's span, so that "expected `Result`, found `()`" points at the user's block. The return that
     // never happens tells the compiler the type of the block: an `async` block cannot be given one.
@@ -206,7 +229,7 @@ fn body(operation: &Operation) -> TokenStream {
     quote! {{
         #copies
         #(#attrs)*
-        let #pattern: &mut #connection = #private::tx(&mut #claim);
+        let #pattern: &mut #connection = #lent;
         #private::inside(async move #block).await
     }}
 }
@@ -216,43 +239,45 @@ fn copies(operation: &Operation) -> Option<TokenStream> {
     if operation.retries == 0 {
         return None;
     }
-    let private = operation.runtime.private();
     let copies = operation.bindings.names.iter().map(|binding| {
         let (name, mutability, cfgs) = (&binding.ident, binding.mutability, &binding.cfgs);
-        let again =
-            quote_spanned!(name.span().resolved_at(Span::call_site())=> #private::Again::again);
-        quote!(#(#cfgs)* let #mutability #name = #again(&#name);)
+        let (span, private) = (
+            name.span().resolved_at(Span::call_site()),
+            operation.private_at(name.span()),
+        );
+        let again = quote_spanned!(span=> #private::Again::again(&#name));
+        quote!(#(#cfgs)* let #mutability #name = #again;)
     });
     Some(quote!(#(#copies)*))
 }
 
-/// The function that ends the call, with the options that change types.
+/// The end of the call, with the options that change types. It stands where the return type does, since most of what it
+/// asks for is asked of that type.
 fn leave(operation: &Operation) -> TokenStream {
-    let (private, content) = (operation.runtime.private(), content(operation));
-    let shape = Ident::new(
-        if operation.transparent {
-            "Transparent"
-        } else {
-            "Wrapped"
-        },
-        Span::call_site(),
-    );
-    let on_error = Ident::new(operation.on_error, Span::call_site());
-    let suffix = if operation.retries == 0 {
-        ""
+    let place = operation.returns.span();
+    let (private, content) = (operation.private_at(place), content(operation));
+    let word = |text: &str| Ident::new(text, Span::call_site().located_at(place));
+    let shape = word(if operation.transparent {
+        "Transparent"
     } else {
-        "_or_again"
-    };
-    let name = |verb: &str| Ident::new(&format!("{verb}{suffix}"), Span::call_site());
-    let span = at_return_type(operation);
-    match operation.key {
-        Some(_) => {
-            let leave = name("leave");
-            quote_spanned!(span=> #private::#leave::<#content, #private::#on_error, #private::#shape, _, _, _>)
+        "Wrapped"
+    });
+    let on_error = word(operation.on_error);
+    let at_place = |name: &str| Ident::new(name, Span::mixed_site().located_at(place));
+    let (end, turns) = (at_place("end"), at_place("turns"));
+    let span = place.resolved_at(Span::call_site());
+    match (&operation.key, operation.retries) {
+        (Some(_), 0) => {
+            quote_spanned!(span=> #private::leave::<#content, #private::#on_error, #private::#shape, _, _, _>(#end).await)
         }
-        None => {
-            let commit = name("commit");
-            quote_spanned!(span=> #private::#commit::<#content, #private::#shape, _, _>)
+        (Some(_), _) => {
+            quote_spanned!(span=> #private::leave_or_again::<#content, #private::#on_error, #private::#shape, _, _, _>(#end, &mut #turns).await)
+        }
+        (None, 0) => {
+            quote_spanned!(span=> #private::commit::<#content, #private::#shape, _, _>(#end).await)
+        }
+        (None, _) => {
+            quote_spanned!(span=> #private::commit_or_again::<#content, #private::#shape, _, _>(#end, &mut #turns).await)
         }
     }
 }

@@ -28,7 +28,6 @@ pub(super) fn all(func: &Func, stack: &Stack, tx: Option<&Tx>, diag: &Diag) {
     if stack.idempotent.is_some() {
         scope(func, args, tx, diag);
     }
-    detach(func, args, tx, diag);
     retries(func, args, diag);
     outside_calls(func, args, diag);
     from(func, args, diag);
@@ -48,9 +47,13 @@ pub(super) fn is_async(func: &Func, diag: &Diag) -> bool {
     false
 }
 
-fn returns_boxed_future(func: &Func) -> bool {
-    let text = func.sig.output.to_token_stream().to_string();
-    text.contains("Pin") && text.contains("Future")
+/// What `#[async_trait]` makes of an `async fn`.
+pub(super) fn returns_boxed_future(func: &Func) -> bool {
+    let names = idents(func.sig.output.to_token_stream());
+    func.sig.asyncness.is_none()
+        && ["Pin", "Future"]
+            .iter()
+            .all(|part| names.iter().any(|name| name == part))
 }
 
 /// `async fn f(cmd: Cmd)`, `async fn f(cmd: Cmd, tx: &mut PgConnection)`
@@ -198,13 +201,9 @@ fn scope(func: &Func, args: &Args, tx: Option<&Tx>, diag: &Diag) {
     if args.scope.span().is_some() {
         return;
     }
-    if let Some(problem) = scope_problem(&default_scope(func)) {
-        diag.at(
-            &func.sig.ident,
-            format!(
-                "{problem}; this name cannot be the scope, give one: `scope = \"orders.place\"`"
-            ),
-        );
+    if scope_problem(&default_scope(func)).is_some() {
+        let message = "this name cannot be the scope, which is at most 64 of `A-Z a-z 0-9 . _ -`; give one: `scope = \"orders.place\"`";
+        diag.at(&func.sig.ident, message);
     }
     if let Some(generic) = tx.and_then(|tx| generic(func, tx)) {
         let message = "all types of this parameter would share their keys; say so with `scope = \"…\"`, and add the type to the key if they must not";
@@ -243,9 +242,10 @@ fn idents(tokens: proc_macro2::TokenStream) -> Vec<String> {
 }
 
 /// `detach` with `&self` or `name: &str`
-fn detach(func: &Func, args: &Args, tx: Option<&Tx>, diag: &Diag) {
+pub(super) fn detach(func: &Func, args: &Args, tx: Option<&Tx>, diag: &Diag) -> bool {
+    let before = diag.len();
     if args.detach.span().is_none() {
-        return;
+        return false;
     }
     if let Some(receiver) =
         receiver(func).filter(|receiver| !matches!(receiver.kind, ReceiverKind::Value))
@@ -262,6 +262,7 @@ fn detach(func: &Func, args: &Args, tx: Option<&Tx>, diag: &Diag) {
             diag.at(parameter, "`detach` runs the call in its own task, which cannot borrow an argument; take it by value, for example as `String` or `Arc<…>`");
         }
     }
+    diag.len() == before
 }
 
 struct FindBorrow(bool);

@@ -51,9 +51,9 @@ fn ledger_parameter(operation: &Operation) -> FnArg {
 }
 
 pub(super) fn ledger_type(operation: &Operation) -> TokenStream {
-    let root = operation.runtime.root();
     let connection = operation.tx.connection;
-    quote_spanned!(connection.span()=> #root::Ledger<<#connection as #root::TxParam>::Db>)
+    let root = operation.runtime.root(connection.span());
+    quote_spanned!(connection.span().resolved_at(Span::call_site())=> #root::Ledger<<#connection as #root::TxParam>::Db>)
 }
 
 /// With `retries` each run of the body gets its own copy, and only that one may have to be `mut`.
@@ -65,11 +65,7 @@ fn other_parameter(operation: &Operation, mut input: FnArg) -> FnArg {
 }
 
 fn returns(operation: &Operation) -> TokenStream {
-    let (private, content, ty) = (
-        operation.runtime.private(),
-        content(operation),
-        operation.returns,
-    );
+    let (content, ty) = (content(operation), operation.returns);
     let alias = match operation {
         Operation {
             transparent: true,
@@ -78,26 +74,27 @@ fn returns(operation: &Operation) -> TokenStream {
         } => return quote!(#ty),
         Operation {
             transparent: true, ..
-        } => quote!(Bare),
-        Operation { key: Some(_), .. } => quote!(Answers),
-        Operation { key: None, .. } => quote!(Commits),
+        } => "Bare",
+        Operation { key: Some(_), .. } => "Answers",
+        Operation { key: None, .. } => "Commits",
     };
-    quote_spanned!(at_return_type(operation)=> #private::#alias<#ty, #content>)
+    let (span, private) = (
+        ty.span().resolved_at(Span::call_site()),
+        operation.private_at(ty.span()),
+    );
+    let alias = Ident::new(alias, span);
+    quote_spanned!(span=> #private::#alias<#ty, #content>)
 }
 
 /// The runtime's name for what `Ok` holds.
 pub(super) fn content(operation: &Operation) -> TokenStream {
-    let private = operation.runtime.private();
-    if operation.emits {
-        quote!(#private::Emitting)
-    } else {
-        quote!(#private::Plain)
-    }
-}
-
-/// Where the compiler blames what a return type lacks.
-pub(super) fn at_return_type(operation: &Operation) -> Span {
-    operation.returns.span().resolved_at(Span::mixed_site())
+    let span = operation.returns.span();
+    let private = operation.private_at(span);
+    let content = Ident::new(
+        if operation.emits { "Emitting" } else { "Plain" },
+        span.resolved_at(Span::call_site()),
+    );
+    quote_spanned!(span.resolved_at(Span::call_site())=> #private::#content)
 }
 
 /// A local that no name of the user can meet.

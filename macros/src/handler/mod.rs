@@ -67,6 +67,9 @@ pub(crate) fn expand_func(
             let func = emit::handler(&operation);
             quote!(#func #mistakes)
         }
+        None if check::returns_boxed_future(&func) => {
+            fallback::without_transaction(func, &diag.finish())
+        }
         None => fallback::untouched(&func, &diag.finish()),
     }
 }

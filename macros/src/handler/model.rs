@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proc_macro2::{Span, TokenStream};
 use syn::{Attribute, Expr, FnArg, Pat, ReturnType, Type};
 
 use super::{check, stack::Stack};
@@ -42,7 +43,7 @@ pub(super) struct Operation<'a> {
 pub(super) struct Key<'a> {
     /// `None`: it has a mistake, which is reported. The function is emitted all the same, so that its body is checked.
     pub(super) template: Option<Template>,
-    pub(super) span: proc_macro2::Span,
+    pub(super) span: Span,
     pub(super) shared_by_all: bool,
     pub(super) fingerprint: &'a [Expr],
 }
@@ -66,22 +67,16 @@ impl<'a> Operation<'a> {
         let is_async = check::is_async(func, diag);
         let tx = tx(func).or_else(|| check::no_tx(func, diag));
         let returns = check::returns(func, diag);
-        let others = |tx: &Tx| {
-            let index = tx.index;
-            func.sig
-                .inputs
-                .iter()
-                .enumerate()
-                .filter(move |(at, _)| *at != index)
-                .map(|(_, input)| input)
-        };
-        let bindings = tx
-            .as_ref()
-            .map(|tx| Bindings::of(others(tx)))
-            .unwrap_or_default();
+        let is_tx = |index: usize| tx.as_ref().is_some_and(|tx| tx.index == index);
+        let inputs = func.sig.inputs.iter().enumerate();
+        let others = inputs
+            .filter(|(index, _)| !is_tx(*index))
+            .map(|(_, input)| input);
+        let bindings = Bindings::of(others);
         let key = stack
             .idempotent
             .map(|span| key(stack, span, tx.as_ref(), &bindings, diag));
+        let can_detach = check::detach(func, args, tx.as_ref(), diag);
         check::all(func, stack, tx.as_ref(), diag);
         let (true, Some(tx), Some(returns)) = (is_async, tx, returns) else {
             return None;
@@ -96,7 +91,7 @@ impl<'a> Operation<'a> {
             key,
             emits: stack.outbox.is_some(),
             transparent: args.transparent.value().is_some(),
-            detach: args.detach.value().is_some(),
+            detach: args.detach.value().is_some() && can_detach,
             scope: args
                 .scope
                 .value()
@@ -158,9 +153,21 @@ pub(super) fn return_type(func: &Func) -> Option<&Type> {
     }
 }
 
+impl Operation<'_> {
+    /// The runtime's module for generated code.
+    pub(super) fn private(&self) -> TokenStream {
+        self.private_at(Span::call_site())
+    }
+
+    /// The same, for what the compiler shall report in the user's tokens.
+    pub(super) fn private_at(&self, span: Span) -> TokenStream {
+        self.runtime.private(span)
+    }
+}
+
 fn key<'a>(
     stack: &'a Stack,
-    attribute: proc_macro2::Span,
+    attribute: Span,
     tx: Option<&Tx>,
     bindings: &Bindings,
     diag: &Diag,
@@ -173,7 +180,7 @@ fn key<'a>(
         .map(|text| Template::parse(&text.0, Root::Parameter, diag));
     match (&template, args.key.span()) {
         (Some(template), Some(_)) if diag.len() == before => check::template(args, template, tx, bindings, diag),
-        (None, None) => diag.at_span(attribute, "`key` is missing: say what one call is about, `#[idempotent(key = \"order:{cmd.order_id}\")]`"),
+        (None, None) if stack.understood => diag.at_span(attribute, "`key` is missing: say what one call is about, `#[idempotent(key = \"order:{cmd.order_id}\")]`"),
         _ => {}
     }
     let fingerprint = args.fingerprint.value().map_or(&[][..], |paths| &paths.0);

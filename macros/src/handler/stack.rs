@@ -40,6 +40,8 @@ pub(crate) struct Stack {
     pub(crate) idempotent: Option<Span>,
     /// Where `#[outbox]` stands.
     pub(crate) outbox: Option<Span>,
+    /// Whether every option has a known name.
+    pub(crate) understood: bool,
 }
 
 impl Stack {
@@ -55,10 +57,11 @@ impl Stack {
             args: Args::new(),
             idempotent: None,
             outbox: None,
+            understood: true,
         };
         stack.take(attr, args, Span::call_site(), diag);
         for other in others {
-            let Some(attr) = Attr::of(other) else {
+            let Some(attr) = Attr::of(other).filter(|_| !has_done(other)) else {
                 continue;
             };
             if stack.has(attr) {
@@ -91,14 +94,14 @@ impl Stack {
         match attr {
             Attr::Idempotent => {
                 self.idempotent = Some(span);
-                options::read(args, &mut self.args.idempotent(), |_| None, diag);
+                self.understood &= options::read(args, &mut self.args.idempotent(), |_| None, diag);
             }
             Attr::Outbox => {
                 self.outbox = Some(span);
                 let mut all = Args::new();
                 let names = all.idempotent().map(|slot| slot.name());
                 let moved = |name: &str| names.contains(&name).then_some("`#[idempotent]`");
-                options::read(args, &mut self.args.outbox(), moved, diag);
+                self.understood &= options::read(args, &mut self.args.outbox(), moved, diag);
             }
         }
     }
@@ -124,6 +127,10 @@ pub(crate) fn mark_done(attribute: &mut Attribute) {
     let path = attribute.path().clone();
     let done = proc_macro2::Ident::new(DONE, Span::call_site());
     attribute.meta = parse_quote!(#path(#done));
+}
+
+fn has_done(attribute: &Attribute) -> bool {
+    matches!(&attribute.meta, Meta::List(list) if is_done(&list.tokens))
 }
 
 /// Whether the function was rewritten when the other attribute was expanded.

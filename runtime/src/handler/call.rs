@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use super::{
-    HandlerReturn, Replay, TxParam,
+    HandlerReturn, Replay,
     policy::{Answered, Committed, Content, Ended, OnErr, Shape},
 };
 use crate::{
@@ -58,9 +58,9 @@ pub async fn enter_unkeyed<DB: Dialect>(
     ledger.enter_unkeyed(handler).await
 }
 
-/// Lends the open transaction to the body.
-pub fn tx<C: TxParam>(claim: &mut Claim<C::Db>) -> &mut C {
-    C::lent(claim.tx())
+/// The open transaction, to be lent to the body.
+pub fn tx<DB: Dialect>(claim: &mut Claim<DB>) -> &mut DB::Connection {
+    claim.tx()
 }
 
 /// Marks the body for [`guard::inside_claim`].

@@ -1,6 +1,6 @@
 //! Where the parts of a key come from: a key made only of the caller's [`IdempotencyKey`] does not compile.
 //!
-//! Generated code writes `Probe(&part).add_to_key(parts)`. For an `IdempotencyKey` the inherent method wins and the origin stays
+//! Generated code writes `part.__add_to_key(parts)`. For an `IdempotencyKey` the inherent method wins and the origin stays
 //! what it was; for anything else the method of [`AnyPart`] makes it [`Server`]. This works for generic parts too, where an
 //! associated type on `KeyPart` does not.
 
@@ -82,42 +82,27 @@ impl<O> KeyParts<O> {
     }
 }
 
-/// A part whose type decides which `add_to_key` is called.
-#[derive(Debug)]
-pub struct Probe<'a, T: ?Sized>(pub &'a T);
-
-impl Probe<'_, IdempotencyKey> {
-    /// Adds the caller's part.
-    pub fn add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
-        parts.then(|builder| builder.part(IdempotencyKey::expose(self.0)))
+impl IdempotencyKey {
+    /// Adds the caller's part. It takes an argument, so no template can call it.
+    #[doc(hidden)]
+    pub fn __add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
+        parts.then(|builder| builder.part(Self::expose(self)))
     }
 }
 
-impl Probe<'_, &IdempotencyKey> {
-    /// Adds the caller's part.
-    pub fn add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<O> {
-        Probe(*self.0).add_to_key(parts)
-    }
-}
-
-/// The `add_to_key` of every other part.
+/// The `__add_to_key` of everything else.
 pub trait AnyPart {
-    /// The part's type.
-    type Part: ?Sized;
-
     /// Adds the part.
-    fn add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
+    fn __add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
     where
-        Self::Part: KeyPart;
+        Self: KeyPart;
 }
 
-impl<T: ?Sized> AnyPart for Probe<'_, T> {
-    type Part = T;
-
-    fn add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
+impl<T: ?Sized> AnyPart for T {
+    fn __add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
     where
         T: KeyPart,
     {
-        parts.then(|builder| builder.part(self.0))
+        parts.then(|builder| builder.part(self))
     }
 }

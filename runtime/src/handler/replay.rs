@@ -57,6 +57,7 @@ pub enum ViaSerde {}
 const NULL: &[u8] = b"null";
 
 /// JSON. `null` is stored as an empty body, so that a call without a response has no payload to bind.
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Replay<ViaSerde> for T {
     fn record(&self) -> Result<Recorded, Error> {
         let body = to_json(self)?;

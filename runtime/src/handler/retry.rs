@@ -9,98 +9,93 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::Handler,
+    model::{Handler, backoff::pause},
     store::{Dialect, Fault},
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// How many runs are left.
+/// How many runs are left, and how to look for the database's error in the handler's.
 #[derive(Debug)]
-pub struct Turns {
+pub struct Turns<E> {
     taken: u32,
     most: u32,
+    database_error: fn(&E) -> Option<&sqlx::Error>,
 }
 
-impl Turns {
+impl<E: Conflict> Turns<E> {
     /// As many as the handler's `retries`.
     pub fn of(handler: &Handler) -> Self {
         Self {
             taken: 0,
             most: u32::from(handler.retries),
+            database_error: E::database_error,
         }
     }
+}
 
-    async fn again<DB: Dialect, A, E: Conflict>(&mut self, ended: &Ended<A, E>) -> bool {
-        if self.taken == self.most || !is_conflict::<DB, A, E>(ended) {
-            return false;
+impl<E> Turns<E> {
+    /// How long to wait before the body runs again, if it shall.
+    fn next<DB: Dialect, A>(&mut self, ended: &Ended<A, E>) -> Option<Duration> {
+        if self.taken == self.most || !self.is_conflict::<DB, A>(ended) {
+            return None;
         }
-        tokio::time::sleep(pause(self.taken, random_fraction())).await;
         self.taken += 1;
-        true
+        Some(pause(self.taken))
+    }
+
+    /// A conflict can surface in the body, or only when the database checks at the commit.
+    fn is_conflict<DB: Dialect, A>(&self, ended: &Ended<A, E>) -> bool {
+        let cause = match ended {
+            Ended::Answered(_) => None,
+            Ended::Erred(error) => (self.database_error)(error),
+            Ended::Failed(error) => error.source().and_then(|source| source.downcast_ref()),
+        };
+        cause.is_some_and(|cause| DB::fault(cause) == Fault::Conflict)
     }
 }
 
 /// [`leave`](super::call::leave), unless the body must run again.
 pub async fn leave_or_again<C, O, S, M, R, DB>(
     end: End<DB, R, Early>,
-    turns: &mut Turns,
+    turns: &mut Turns<R::Err>,
 ) -> ControlFlow<S::Returns>
 where
     DB: Dialect,
-    R: HandlerReturn<Err: Conflict>,
+    R: HandlerReturn,
     C: Content<R::Ok, Response: Replay<M>>,
     O: OnErr<R::Err>,
     S: Shape<Answered<C::Response, R::Err, O, M>, R::Err>,
 {
     let ended = finish::<C, O, M, R, DB>(end).await;
-    if turns.again::<DB, _, _>(&ended).await {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break(S::returns(ended))
-    }
+    let pause = turns.next::<DB, _>(&ended);
+    go_on::<S, _, _>(ended, pause).await
 }
 
 /// [`commit`](super::call::commit), unless the body must run again.
 pub async fn commit_or_again<C, S, R, DB>(
     end: End<DB, R, Error>,
-    turns: &mut Turns,
+    turns: &mut Turns<R::Err>,
 ) -> ControlFlow<S::Returns>
 where
     DB: Dialect,
-    R: HandlerReturn<Err: Conflict>,
+    R: HandlerReturn,
     C: Content<R::Ok>,
     S: Shape<Committed<C::Response>, R::Err>,
 {
     let ended = finish_unkeyed::<C, R, DB>(end).await;
-    if turns.again::<DB, _, _>(&ended).await {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break(S::returns(ended))
-    }
+    let pause = turns.next::<DB, _>(&ended);
+    go_on::<S, _, _>(ended, pause).await
 }
 
-/// A conflict can surface in the body, or only when the database checks at the commit.
-fn is_conflict<DB: Dialect, A, E: Conflict>(ended: &Ended<A, E>) -> bool {
-    let cause = match ended {
-        Ended::Answered(_) => None,
-        Ended::Erred(error) => error.database_error(),
-        Ended::Failed(error) => error.source().and_then(|source| source.downcast_ref()),
+async fn go_on<S: Shape<A, E>, A, E>(
+    ended: Ended<A, E>,
+    pause: Option<Duration>,
+) -> ControlFlow<S::Returns> {
+    let Some(pause) = pause else {
+        return ControlFlow::Break(S::returns(ended));
     };
-    cause.is_some_and(|cause| DB::fault(cause) == Fault::Conflict)
-}
-
-/// Doubles each time, and the upper half is random, so that those who met once do not meet again.
-fn pause(taken: u32, fraction: f64) -> Duration {
-    let longest = FIRST_PAUSE
-        .saturating_mul(1 << taken.min(10))
-        .min(LONGEST_PAUSE);
-    longest.mul_f64(0.5 + fraction / 2.0)
-}
-
-fn random_fraction() -> f64 {
-    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+    drop(ended);
+    tokio::time::sleep(pause).await;
+    ControlFlow::Continue(())
 }
 
 /// A binding of a handler with `retries`: each run of the body gets its own copy.
@@ -118,19 +113,5 @@ pub trait Again: Sized {
 impl<T: Clone> Again for T {
     fn again(&self) -> Self {
         self.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_bound() {
-        assert_eq!(pause(0, 0.0), Duration::from_millis(5));
-        assert_eq!(pause(0, 1.0), Duration::from_millis(10));
-        assert_eq!(pause(3, 1.0), Duration::from_millis(80));
-        assert_eq!(pause(200, 1.0), LONGEST_PAUSE);
-        assert!((0.0..=1.0).contains(&random_fraction()));
     }
 }

@@ -17,6 +17,7 @@ use crate::store::Dialect;
     message = "`&mut {Self}` cannot be the transaction parameter of a handler",
     label = "not a connection of a supported database",
     note = "take sqlx's `&mut PgConnection`, `&mut MySqlConnection` or `&mut SqliteConnection`, with the feature of that database switched on",
+    note = "not a whole `sqlx::Transaction`: the toolkit commits it; `tx.begin()` opens a savepoint",
     note = "a handler for several databases takes `tx: &mut C` with `C: effectively::TxParam + Send`"
 )]
 pub trait TxParam: sealed::Sealed {

@@ -103,9 +103,10 @@ impl Scope {
 /// assert_eq!(TenantId(7).key_part(), "7");
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be used inside an idempotency key",
+    message = "`{Self}` cannot be a part of a key",
     label = "not usable as a part of a key",
-    note = "name one of its fields in the key, or derive `effectively::KeyPart` for a newtype"
+    note = "parts are text, integers, `bool`, `char`, `Uuid`, and newtypes that derive `effectively::KeyPart`",
+    note = "name one of its fields in the key instead: `{{order.id}}`"
 )]
 pub trait KeyPart {
     /// The text that identifies the value.
