@@ -74,6 +74,8 @@ pub struct Completion<'a> {
     pub(crate) traceparent: Option<&'a str>,
     /// Whether outcome and events may travel as text in the message that commits.
     pub(crate) literals: bool,
+    /// How long the answer to COMMIT is waited for over a network, which may have gone silent.
+    pub(crate) patience: Duration,
 }
 
 impl Completion<'_> {
@@ -321,6 +323,18 @@ fn driver_fault(error: &sqlx::Error) -> Option<Fault> {
         Database(_) => None,
         _ => Some(Fault::Other),
     }
+}
+
+/// The answer to COMMIT, or a broken connection when it does not come: a network can end without a word.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn answer_in<T>(
+    patience: Duration,
+    commit: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    let silence = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(patience, commit)
+        .await
+        .map_err(silence)?
 }
 
 /// The text of the headers column; null when there are none.

@@ -8,7 +8,7 @@ use super::{
     Completion, Fault, Holder, InterruptedKey, KeyHash, NewClaim, RESTORE, Sql, Unfinished, Verbs,
     WITNESS, begin_at, begin_with, lower_depth, number, outbox,
 };
-use crate::store::{attempt_of, fingerprint_of, hex::Hex};
+use crate::store::{answer_in, attempt_of, fingerprint_of, hex::Hex};
 
 pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= UTC_TIMESTAMP(6) FROM {claims} WHERE id = ?";
 
@@ -151,10 +151,12 @@ pub(super) async fn finish(
         String::new()
     };
     let message = format!("RELEASE SAVEPOINT effectively{fence}; COMMIT; SET autocommit = 1");
-    raw_sql(AssertSqlSafe(message))
-        .execute(&mut *conn)
-        .await
-        .map_err(while_committing)?;
+    answer_in(
+        end.patience,
+        raw_sql(AssertSqlSafe(message)).execute(&mut *conn),
+    )
+    .await
+    .map_err(while_committing)?;
     lower_depth(conn);
     Ok(())
 }

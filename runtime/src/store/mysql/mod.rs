@@ -186,8 +186,8 @@ impl Verbs for MySql {
 /// Proves at the end that the transaction is still the one that began: COMMIT, ROLLBACK, DDL and a deadlock end it.
 const WITNESS: &str = "SAVEPOINT effectively";
 
-/// Gives the session back as it was.
-const RESTORE: &str = "SET autocommit = 1, SESSION innodb_lock_wait_timeout = COALESCE(@effectively_wait, @@SESSION.innodb_lock_wait_timeout)";
+/// Gives the session back as it was. A variable that was never set is a string to MariaDB, which a number is not set from.
+const RESTORE: &str = "SET autocommit = 1, SESSION innodb_lock_wait_timeout = CAST(COALESCE(@effectively_wait, @@SESSION.innodb_lock_wait_timeout) AS SIGNED)";
 
 fn number(error: &sqlx::Error) -> Option<u16> {
     let refused = error

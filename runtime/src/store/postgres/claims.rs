@@ -8,9 +8,11 @@ use super::{
     Completion, Fault, Holder, InterruptedKey, KeyHash, NewClaim, Sql, Unfinished, Verbs, begin_at,
     begin_with, code, lower_depth, outbox,
 };
-use crate::store::{attempt_of, fingerprint_of, hex::Hex};
+use crate::store::{answer_in, attempt_of, fingerprint_of, hex::Hex};
 
-pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= now() FROM {claims} WHERE id = $1";
+/// What a holder's row says; `holder_of` reads it.
+const HOLDER: &str =
+    "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= now()";
 
 pub(super) const INTERRUPTED: &str = "SELECT scope, id, extract(epoch FROM created_at)::bigint FROM {claims} \
      WHERE outcome IS NULL ORDER BY created_at LIMIT $1";
@@ -44,16 +46,13 @@ pub(super) fn complete(staging: bool) -> String {
     sql + " " + FENCE
 }
 
+/// As text: one round trip also on a new connection, and behind a pooler that keeps no prepared statements.
 pub(super) async fn holder(
     conn: &mut PgConnection,
     sql: &Sql,
     hash: KeyHash,
 ) -> sqlx::Result<Option<Holder>> {
-    let row = sqlx::query(sql.holder.sql())
-        .bind(hash.0.as_slice())
-        .fetch_optional(conn)
-        .await?;
-    row.map(|row| holder_of(&row)).transpose()
+    read_holder(conn, sql, hash, "").await
 }
 
 /// Answers whether the key is ours. It never waits for another call: the try-lock says that one is in flight.
@@ -114,10 +113,17 @@ pub(super) async fn end_held(
     sql: &Sql,
     hash: KeyHash,
 ) -> sqlx::Result<Option<Holder>> {
-    let select =
-        "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= now()";
+    read_holder(conn, sql, hash, "ROLLBACK; ").await
+}
+
+async fn read_holder(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    hash: KeyHash,
+    before: &str,
+) -> sqlx::Result<Option<Holder>> {
     let message = format!(
-        "ROLLBACK; {select} FROM {} WHERE id = '\\x{}'",
+        "{before}{HOLDER} FROM {} WHERE id = '\\x{}'",
         sql.claims,
         Hex(&hash.0)
     );
@@ -168,10 +174,12 @@ pub(super) async fn finish(
             .map_err(Unfinished::NotCommitted)?;
         "COMMIT AND CHAIN".to_owned()
     };
-    raw_sql(AssertSqlSafe(message))
-        .execute(&mut *conn)
-        .await
-        .map_err(while_committing)?;
+    answer_in(
+        end.patience,
+        raw_sql(AssertSqlSafe(message)).execute(&mut *conn),
+    )
+    .await
+    .map_err(while_committing)?;
     lower_depth(conn);
     Ok(())
 }

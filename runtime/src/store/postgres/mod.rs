@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, Database, PgConnection, Postgres, raw_sql};
+use sqlx::{AssertSqlSafe, Connection, Database, PgConnection, Postgres, Row, raw_sql};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
@@ -23,7 +23,6 @@ mod outbox;
 pub struct Sql {
     claims: String,
     outbox: String,
-    holder: Statement,
     complete: Statement,
     complete_staging: Statement,
     stage_unkeyed: Statement,
@@ -44,7 +43,6 @@ impl Verbs for Postgres {
         Sql {
             claims: names.table("claims"),
             outbox: names.table("outbox"),
-            holder: statement(claims::HOLDER),
             complete: statement(&claims::complete(false)),
             complete_staging: statement(&claims::complete(true)),
             stage_unkeyed: statement(&outbox::stage_unkeyed()),
@@ -171,7 +169,7 @@ impl Verbs for Postgres {
     }
 
     async fn version(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {
-        sqlx::query_scalar(sql.version.sql()).fetch_one(conn).await
+        raw_sql(sql.version.sql()).fetch_one(conn).await?.try_get(0)
     }
 }
 
