@@ -1,6 +1,6 @@
 //! `retries`: the body runs again after a serialization failure or a deadlock, each time with its own copy of the bindings.
 
-use std::{error::Error as _, ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, time::Duration};
 
 use super::{
     Conflict, HandlerReturn, Replay,
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::Error,
     model::{Handler, backoff::pause},
-    store::{Dialect, Fault},
+    store::{self, Dialect, Fault},
 };
 
 /// How many runs are left, and how to look for the database's error in the handler's.
@@ -44,12 +44,12 @@ impl<E> Turns<E> {
 
     /// A conflict can surface in the body, or only when the database checks at the commit.
     fn is_conflict<DB: Dialect, A>(&self, ended: &Ended<A, E>) -> bool {
-        let cause = match ended {
-            Ended::Answered(_) => None,
-            Ended::Erred(error) => (self.database_error)(error),
-            Ended::Failed(error) => error.source().and_then(|source| source.downcast_ref()),
-        };
-        cause.is_some_and(|cause| DB::fault(cause) == Fault::Conflict)
+        match ended {
+            Ended::Answered(_) => false,
+            Ended::Erred(error) => (self.database_error)(error)
+                .is_some_and(|cause| DB::fault(cause) == Fault::Conflict),
+            Ended::Failed(error) => store::is_conflict(error),
+        }
     }
 }
 

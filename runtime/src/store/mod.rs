@@ -1,6 +1,6 @@
 //! The only room with SQL. One dialect per database, with the same files and the same verbs; the engine knows no statement.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, Database, Pool, migrate::Migrate};
 use sqlx_core::transaction::TransactionManager;
@@ -290,16 +290,24 @@ pub(crate) fn error<DB: Verbs>(source: sqlx::Error) -> Error {
 }
 
 pub(crate) fn error_as<DB: Verbs>(kind: ErrorKind, source: sqlx::Error) -> Error {
+    let fault = DB::fault(&source);
     match source {
         // The server's message and detail quote values, and an error may be logged: only the code is kept.
         sqlx::Error::Database(refused) => Error::caused_by(
             kind,
             ServerError {
                 code: refused.code().map(Into::into),
+                fault,
             },
         ),
         other => Error::caused_by(kind, other),
     }
+}
+
+/// Whether a failure outside the body was a serialization failure or a deadlock, so that running the body again may help.
+pub(crate) fn is_conflict(error: &Error) -> bool {
+    let refused = error.source().and_then(|source| source.downcast_ref());
+    refused.is_some_and(|refused: &ServerError| refused.fault == Fault::Conflict)
 }
 
 /// What is kept of an error that the server answered with.
@@ -307,6 +315,7 @@ pub(crate) fn error_as<DB: Verbs>(kind: ErrorKind, source: sqlx::Error) -> Error
 #[error("the database answered with error code {}", code.as_deref().unwrap_or("unknown"))]
 struct ServerError {
     code: Option<String>,
+    fault: Fault,
 }
 
 /// How many calls may wait in the database at once for holders in other processes: a quarter of the pool.
