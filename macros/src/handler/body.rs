@@ -10,7 +10,7 @@ use super::{
     emit::{content, ledger_type, local},
     model::{Key, Operation},
 };
-use crate::template::Part;
+use crate::template::{self, Part, Template};
 
 pub(super) fn block(operation: &Operation) -> Group {
     let private = operation.private();
@@ -246,9 +246,21 @@ fn copies(operation: &Operation) -> Option<TokenStream> {
             operation.private_at(name.span()),
         );
         let again = quote_spanned!(span=> #private::Again::again(&#name));
-        quote!(#(#cfgs)* let #mutability #name = #again;)
+        // A binding that only the key names has no use for its copy.
+        let allow = names(operation, name).then(|| quote!(#[allow(unused_variables)]));
+        quote!(#(#cfgs)* #allow let #mutability #name = #again;)
     });
     Some(quote!(#(#copies)*))
+}
+
+/// Whether the key or the fingerprint names a binding.
+fn names(operation: &Operation, binding: &Ident) -> bool {
+    operation.key.as_ref().is_some_and(|key| {
+        let parts = key.template.iter().flat_map(Template::paths);
+        let heads = parts.filter_map(|path| path.head.clone());
+        let contents = key.fingerprint.iter().filter_map(template::head);
+        heads.chain(contents).any(|head| binding == &head)
+    })
 }
 
 /// The end of the call, with the options that change types. It stands where the return type does, since most of what it
