@@ -1,0 +1,8 @@
+use sqlx::SqliteConnection;
+
+#[effectively::handlers(from = self.ledger)]
+async fn place(_tx: &mut SqliteConnection, order: i64) -> Result<i64, sqlx::Error> {
+    Ok(order)
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use effectively::{IdempotencyKey, idempotent};
+use sqlx::SqliteConnection;
+
+#[idempotent(key = "{idempotency_key.as_str()}")]
+async fn place(_tx: &mut SqliteConnection, idempotency_key: IdempotencyKey) -> Result<i64, sqlx::Error> {
+    Ok(1)
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+use effectively::idempotent;
+use sqlx::SqliteConnection;
+
+struct Command {
+    order_id: i64,
+}
+
+#[idempotent(key = "order:{command.ordr_id}")]
+async fn place(_tx: &mut SqliteConnection, command: Command) -> Result<i64, sqlx::Error> {
+    Ok(command.order_id)
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use effectively::KeyPart;
+
+#[derive(KeyPart)]
+enum Kind {
+    Card,
+    Cash,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use effectively::{IdempotencyKey, KeyPart};
+
+#[derive(KeyPart)]
+struct Caller(IdempotencyKey);
+
+fn main() {}

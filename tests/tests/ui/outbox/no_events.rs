@@ -1,0 +1,9 @@
+use effectively::outbox;
+use sqlx::SqliteConnection;
+
+#[outbox]
+async fn place(_tx: &mut SqliteConnection, order: i64) -> Result<i64, sqlx::Error> {
+    Ok(order)
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use effectively::idempotent;
+
+#[idempotent(key = "{order}")]
+struct Orders;
+
+fn main() {}
