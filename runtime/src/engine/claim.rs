@@ -115,6 +115,7 @@ impl<DB: Dialect> Claim<DB> {
             refused: recorded.is_refusal(),
             events: &events,
             traceparent: traceparent.as_deref(),
+            patience: self.ledger.settings().unknown_commit_bound,
             literals: self.ledger.settings().payload_literals
                 || (recorded.is_payload_free() && events.is_empty()),
         };

@@ -56,25 +56,23 @@ impl<DB: Dialect> Ledger<DB> {
         recorded: &Arc<Recorded>,
         deadline: Instant,
     ) -> Result<Option<Answer>, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.lend().await.map_err(|_| ErrorKind::Unavailable)?;
         let free = DB::begin(lent.conn(), self.sql(), &owner.claim())
             .await
-            .map_err(store::error::<DB>)?;
+            .map_err(unanswered::<DB>)?;
         if free {
-            DB::rollback(lent.conn())
-                .await
-                .map_err(store::error::<DB>)?;
+            DB::rollback(lent.conn()).await.map_err(unanswered::<DB>)?;
             lent.give_back();
             return Err(ErrorKind::NotCommitted.into());
         }
         let holder = DB::end_held(lent.conn(), self.sql(), owner.hash())
             .await
-            .map_err(store::error::<DB>)?;
+            .map_err(unanswered::<DB>)?;
         if holder.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
             DB::await_holder(lent.conn(), self.sql(), owner.hash(), left)
                 .await
-                .map_err(store::error::<DB>)?;
+                .map_err(unanswered::<DB>)?;
         }
         lent.give_back();
         if holder
@@ -115,4 +113,9 @@ impl<DB: Dialect> Ledger<DB> {
             tracing::error!(target: "effectively::claim", scope = owner.claim().scope, %error, "the key could not be marked as interrupted");
         }
     }
+}
+
+/// Whatever keeps us from asking, a deadlock also, says nothing of the COMMIT: it is asked for again.
+fn unanswered<DB: Dialect>(error: sqlx::Error) -> Error {
+    store::error_as::<DB>(ErrorKind::Unavailable, error)
 }

@@ -120,7 +120,8 @@ impl<DB: Dialect> LedgerBuilder<DB> {
         self
     }
 
-    /// How long the ledger tries to find out what became of a COMMIT whose answer was lost. Default: 5 seconds.
+    /// How long the ledger waits for the answer to a COMMIT, and after that, or when the connection broke, how long it tries to
+    /// find out what became of it. Default: 5 seconds each.
     pub fn unknown_commit_bound(mut self, bound: Duration) -> Self {
         self.settings.unknown_commit_bound = bound;
         self
