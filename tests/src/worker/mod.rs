@@ -193,15 +193,21 @@ impl Worker {
     /// If it failed, or takes over a minute. The panic shows what it printed.
     pub async fn finish(mut self) -> Vec<String> {
         let status = self.exit().await;
-        let mut rest = Vec::new();
-        while let Some(message) = self.messages.recv().await {
-            rest.push(message);
-        }
+        let rest = self.last_words().await;
         assert!(
             status.success(),
             "the worker ended with {status}; it printed:\n{}",
             self.transcript.text()
         );
+        rest
+    }
+
+    /// What it said before its end that was not heard yet. It has ended, or this waits until it does.
+    pub async fn last_words(&mut self) -> Vec<String> {
+        let mut rest = Vec::new();
+        while let Some(message) = self.messages.recv().await {
+            rest.push(message);
+        }
         rest
     }
 

@@ -1,0 +1,106 @@
+//! I8: a call may outlive its runtime, or be dropped where there is none. No panic escapes, and nothing is torn.
+
+use std::io::Write;
+use std::panic;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use effectively::Ledger;
+use effectively_tests::{TestDb, Worker, on_every_database};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::marks::{Answer, Body, Gate, answered, open, order, settled};
+use crate::shop::ShopDb;
+
+on_every_database!(a_call_is_dropped_safely_without_its_runtime);
+
+type Sent = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+async fn a_call_is_dropped_safely_without_its_runtime<DB: ShopDb>(db: TestDb<DB>) {
+    if Worker::input::<()>().is_some() {
+        report_every_panic();
+        dropped_on_a_plain_thread(&db).await;
+        for end in [End::InTheCall, End::BeforeTheDrop] {
+            let db = db.pool_with(2, None).connect_options();
+            let pool = sqlx::pool::PoolOptions::<DB>::new().max_connections(2);
+            let pool = pool.connect_lazy_with((*db).clone());
+            // A runtime cannot be ended from inside another.
+            let ended = std::thread::spawn(move || end_a_runtime::<DB>(pool, end)).join();
+            assert!(ended.is_ok(), "{end:?}");
+        }
+        return Worker::say("no panic");
+    }
+    let db = open(db).await;
+    assert_eq!(db.worker(&()).finish().await, ["no panic"]);
+    let ledger = Ledger::new(db.pool().clone());
+    for key in ["plain thread", "InTheCall", "BeforeTheDrop"] {
+        assert_eq!(settled(&db).await.orders_of(key), [""; 0], "{key}");
+        answered(order(&ledger, key, Body::Returns).await);
+    }
+    assert_eq!(settled(&db).await.orders.len(), 3);
+}
+
+/// Also one that a runtime catches: it would be in the log of a service that shuts down.
+fn report_every_panic() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        Worker::say("a panic");
+        usual(panic);
+        let _ = std::io::stderr().flush();
+    }));
+}
+
+/// A call that stands in its body.
+async fn standing<DB: ShopDb>(ledger: Ledger<DB>, key: &'static str) -> Sent {
+    let gate = Arc::new(Gate::default());
+    let body = Body::Stands(gate.clone());
+    let mut call: Sent = Box::pin(async move { order(&ledger, key, body).await });
+    tokio::select! {
+        _ = &mut call => unreachable!("nobody opens the gate"),
+        () = gate.reached() => call,
+    }
+}
+
+async fn dropped_on_a_plain_thread<DB: ShopDb>(db: &TestDb<DB>) {
+    let pool = db.pool_with(1, None);
+    let ledger = Ledger::new(pool.clone());
+    let call = standing(ledger, "plain thread").await;
+    let dropped = std::thread::spawn(move || drop(call)).join();
+    assert!(dropped.is_ok());
+    // The only slot of the pool is free again.
+    pool.acquire().await.expect("a connection");
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    InTheCall,
+    BeforeTheDrop,
+}
+
+fn end_a_runtime<DB: ShopDb>(pool: sqlx::Pool<DB>, end: End) {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let ledger = Ledger::new(pool);
+    match end {
+        End::InTheCall => {
+            runtime.block_on(async {
+                let call = standing(ledger, "InTheCall").await;
+                tokio::spawn(call);
+            });
+            finish(runtime);
+        }
+        End::BeforeTheDrop => {
+            let call = runtime.block_on(standing(ledger, "BeforeTheDrop"));
+            finish(runtime);
+            drop(call);
+        }
+    }
+}
+
+fn finish(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_secs(2));
+}
