@@ -1,6 +1,6 @@
 //! What the programs in `src/bin` share, so that each of them can be about one thing.
 
-use std::{env, io};
+use std::{env, process};
 
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -20,21 +20,24 @@ pub async fn temporary_sqlite() -> Result<(TempDir, SqlitePool), Box<dyn std::er
     Ok((folder, SqlitePool::connect_with(options).await?))
 }
 
-/// The database that a program was given: its first argument, or the variable `DATABASE_URL`.
-///
-/// # Errors
-/// When there is none: the message says what to do.
-pub fn database_url(program: &str, sample: &str) -> Result<String, io::Error> {
+/// The database that a program was given: its first argument, or the variable `DATABASE_URL`. Without one it ends here.
+pub fn database_url(program: &str, sample: &str) -> String {
     let given = env::args().nth(1).or_else(|| env::var("DATABASE_URL").ok());
     let scheme = sample.split("://").next().unwrap_or_default();
-    given
-        .filter(|url| url.starts_with(scheme))
-        .ok_or_else(|| {
-            io::Error::other(format!(
-                "this example needs a database: `cargo run -p effectively-examples --bin {program} -- {sample}`, \
-                 or the same URL in DATABASE_URL"
-            ))
-        })
+    match given {
+        Some(url) if url.starts_with(scheme) => url,
+        _ => stop(&format!(
+            "this example needs a database, in DATABASE_URL or as an argument:\n\n  \
+             cargo run -p effectively-examples --bin {program} -- {sample}"
+        )),
+    }
+}
+
+/// Ends the program with a message to whoever started it.
+#[expect(clippy::print_stderr, reason = "the message is for people")]
+pub fn stop(message: &str) -> ! {
+    eprintln!("{message}");
+    process::exit(2)
 }
 
 // The example of the front page is one that compiles.

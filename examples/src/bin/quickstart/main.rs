@@ -4,7 +4,7 @@
 //! temporary file, and the requests are real HTTP requests to a real axum server in this process.
 //!
 //! What to try: `-- --serve` after the command keeps the server up and prints a `curl` line. Or take `fingerprint(order)` out
-//! of the attribute and see the 422 become a replay; or add `wait = "0s"`, and 99 of the 100 with one key are told 409.
+//! of the attribute and see the 422 become a replay; or add `wait = "0s"`: who comes while the first one works is told 409.
 
 mod client;
 mod report;

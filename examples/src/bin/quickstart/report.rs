@@ -22,11 +22,21 @@ pub fn heading(address: SocketAddr) {
 }
 
 pub fn requests(rows: &[Row]) {
+    let widest = rows
+        .iter()
+        .map(|row| row.answers.len())
+        .max()
+        .unwrap_or_default();
     let line = |request: &str, answers: &str, before: &str, after: &str| {
-        println!("{request:<26}  {answers:<37}  {before:>13}  {after:>5}");
+        println!("{request:<26}  {answers:<widest$}  {before:>13}  {after:>5}");
     };
     line("request", "answers", "orders before", "after");
-    line(&"-".repeat(26), &"-".repeat(37), &"-".repeat(13), "-----");
+    line(
+        &"-".repeat(26),
+        &"-".repeat(widest),
+        &"-".repeat(13),
+        "-----",
+    );
     for row in rows {
         let (before, after) = (row.before.to_string(), row.after.to_string());
         line(row.request, &row.answers, &before, &after);
