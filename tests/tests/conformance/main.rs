@@ -9,7 +9,15 @@ mod bad_body;
 mod shop;
 
 mod effects_once;
+mod expiry;
 mod fence;
+mod fingerprint;
+mod isolation;
+mod nesting;
+mod operator;
+mod purge;
+mod replay;
 mod savepoint;
 mod swallowed;
 mod unkeyed;
+mod wait;

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use effectively::{Dialect, Emit, Error, ErrorKind, Event, Failure, Key, Ledger, Outcome};
+use effectively::{
+    Call, Dialect, Emit, Envelope, Error, ErrorKind, Event, Failure, Key, Ledger, Outcome,
+};
 use effectively_tests::{TestDb, TestServer, eventually};
 use serde::Serialize;
 use sqlx::Connection;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// A database of the suite that the toolkit works on.
 pub trait ShopDb: TestServer + Dialect {}
@@ -113,8 +117,37 @@ impl<DB: ShopDb> Shop<DB> {
         )
     }
 
+    /// Takes every event that is due out of the outbox.
+    pub async fn drain(&self) -> Vec<Envelope> {
+        let (outbox, mut events) = (self.ledger.outbox(), Vec::new());
+        let drained = outbox.drain(async |event| {
+            events.push(event.clone());
+            Ok::<_, ShopError>(())
+        });
+        let count = drained.await.expect("a drained outbox");
+        assert_eq!(count, events.len() as u64);
+        events
+    }
+
     pub fn runs(&self) -> usize {
         self.runs.load(Ordering::SeqCst)
+    }
+
+    /// Makes a call that ends its own transaction, so that the key is interrupted.
+    pub async fn interrupt(&self, key: &str) {
+        let end = if DB::NAME == "MySQL" {
+            "commit"
+        } else {
+            "rollback"
+        };
+        let answer = self
+            .ledger
+            .run(shop_key(key), async |tx: &mut DB::Connection| {
+                DB::execute(tx, end).await?;
+                Ok::<_, ShopError>(())
+            })
+            .await;
+        assert_eq!(kind(&answer), Some(ErrorKind::TransactionLost));
     }
 
     /// Moves every outcome's expiry into the past of the database's clock.
@@ -189,15 +222,69 @@ pub async fn order_on<DB: ShopDb>(
     key: &str,
     work: Duration,
 ) -> Result<Outcome<String>, Failure<ShopError>> {
-    ledger
-        .call(shop_key(key))
-        .run_with_events(async |tx: &mut DB::Connection| {
-            let run = runs.fetch_add(1, Ordering::SeqCst);
-            insert::<DB>(tx, key).await?;
-            tokio::time::sleep(work).await;
-            Ok(Emit::new(format!("run {run}")).event(OrderPlaced::of(key)))
-        })
-        .await
+    let work = async {
+        tokio::time::sleep(work).await;
+        Ok(())
+    };
+    place(ledger.call(shop_key(key)), runs, key, work).await
+}
+
+/// One order and one event, with `work` between them. The answer says which run of a body it comes from.
+pub async fn place<DB: ShopDb>(
+    call: Call<'_, DB>,
+    runs: &AtomicUsize,
+    item: &str,
+    work: impl Future<Output = Result<(), ShopError>>,
+) -> Result<Outcome<String>, Failure<ShopError>> {
+    call.run_with_events(async |tx: &mut DB::Connection| {
+        let run = runs.fetch_add(1, Ordering::SeqCst);
+        insert::<DB>(tx, item).await?;
+        work.await?;
+        Ok(Emit::new(format!("run {run}")).event(OrderPlaced::of(item)))
+    })
+    .await
+}
+
+/// A call that is in its body until it is let go. When this is dropped, the body gives up.
+pub struct Held {
+    go: oneshot::Sender<()>,
+    call: JoinHandle<Result<Outcome<String>, Failure<ShopError>>>,
+}
+
+impl Held {
+    pub async fn by<DB: ShopDb>(
+        ledger: &Ledger<DB>,
+        runs: &Arc<AtomicUsize>,
+        key: &'static str,
+        fingerprint: &'static str,
+    ) -> Self {
+        let (go, gone) = oneshot::channel();
+        let (in_body, started) = oneshot::channel();
+        let (ledger, runs) = (ledger.clone(), Arc::clone(runs));
+        let call = tokio::spawn(async move {
+            let call = ledger.call(shop_key(key)).fingerprint(fingerprint)?;
+            let work = async {
+                let _ = in_body.send(());
+                gone.await.map_err(|_| ShopError::GaveUp)
+            };
+            place(call, &runs, key, work).await
+        });
+        started.await.expect("the body runs");
+        Self { go, call }
+    }
+
+    /// Lets the body return.
+    pub async fn finish(self) -> Result<Outcome<String>, Failure<ShopError>> {
+        self.go.send(()).expect("the body waits");
+        self.call.await.expect("no panic")
+    }
+
+    /// Lets the body give up.
+    pub async fn give_up(self) {
+        drop(self.go);
+        let answer = self.call.await.expect("no panic");
+        assert!(matches!(answer, Err(Failure::Handler(ShopError::GaveUp))));
+    }
 }
 
 /// One order of the body.

@@ -1,0 +1,74 @@
+//! An interrupted key is never run again by itself: an operator finds it, looks, and releases it.
+
+use effectively::ErrorKind;
+use effectively_tests::{TestDb, on_every_database};
+
+use crate::shop::{Held, Shop, ShopDb, kind, shop_key};
+
+on_every_database!(
+    interrupted_keys_are_listed_and_released_by_their_id,
+    a_key_that_is_not_interrupted_cannot_be_released,
+);
+on_every_database!([postgres] a_key_in_flight_cannot_be_released);
+
+async fn interrupted_keys_are_listed_and_released_by_their_id<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    shop.order("complete").await.expect("an answer");
+    assert_eq!(shop.ledger.interrupted().await.expect("a list"), []);
+    shop.interrupt("a").await;
+    shop.interrupt("b").await;
+    let elsewhere = shop.elsewhere();
+    let listed = elsewhere.interrupted().await.expect("a list");
+    assert_eq!(listed.len(), 2);
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .expect("a clock after 1970")
+        .as_secs() as i64;
+    for key in &listed {
+        assert_eq!(key.scope, "orders");
+        assert!((now - key.began_at).abs() < 3600, "{} is now", key.began_at);
+    }
+    // Asking again and again changes nothing.
+    assert_eq!(kind(&shop.order("a").await), Some(ErrorKind::Interrupted));
+    assert_eq!(elsewhere.interrupted().await.expect("a list"), listed);
+    for key in listed {
+        assert!(
+            elsewhere
+                .release_interrupted(key.id)
+                .await
+                .expect("a release")
+        );
+        assert!(
+            !elsewhere
+                .release_interrupted(key.id)
+                .await
+                .expect("no release")
+        );
+    }
+    assert_eq!(shop.ledger.interrupted().await.expect("a list"), []);
+    for key in ["a", "b"] {
+        assert!(!shop.order(key).await.expect("an answer").is_replay());
+        assert!(shop.order(key).await.expect("a replay").is_replay());
+    }
+}
+
+async fn a_key_that_is_not_interrupted_cannot_be_released<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    let unknown = shop.ledger.release(&shop_key("a")).await;
+    assert!(!unknown.expect("an answer"));
+    let first = shop.order("a").await.expect("an answer");
+    let complete = shop.ledger.release(&shop_key("a")).await;
+    assert!(!complete.expect("an answer"));
+    let replay = shop.order("a").await.expect("a replay");
+    assert_eq!(replay.recorded(), first.recorded());
+}
+
+/// Elsewhere the operator waits until the call has ended, and then there is nothing to release.
+async fn a_key_in_flight_cannot_be_released<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    let held = Held::by(&shop.ledger, &shop.runs, "a", "").await;
+    let in_flight = shop.elsewhere().release(&shop_key("a")).await;
+    assert!(!in_flight.expect("an answer"));
+    held.finish().await.expect("an answer");
+    assert!(shop.order("a").await.expect("a replay").is_replay());
+}
