@@ -65,7 +65,7 @@ fn read(input: &DeriveInput, diag: &Diag) -> Args {
     for attribute in input.attrs.iter().filter(is_event) {
         match &attribute.meta {
             Meta::List(list) => {
-                understood &= options::read(list.tokens.clone(), &mut args.slots(), |_| None, diag)
+                understood &= options::read(list.tokens.clone(), &mut args.slots(), |_| None, diag);
             }
             Meta::Path(_) | Meta::NameValue(_) => {
                 diag.at(attribute, "options stand in parentheses: `#[event(topic = \"orders\", name = \"order.placed.v1\")]`");

@@ -35,7 +35,7 @@ fn emit(input: &DeriveInput, member: &Member, ty: &Type) -> TokenStream {
     let is_generic = input.generics.type_params().any(|parameter| {
         ty.to_token_stream()
             .into_iter()
-            .any(|token| token.to_string() == parameter.ident.to_string())
+            .any(|token| parameter.ident == token.to_string())
     });
     if is_generic {
         generics

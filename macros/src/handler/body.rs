@@ -213,24 +213,20 @@ fn body(operation: &Operation) -> TokenStream {
     );
     let span = span.resolved_at(Span::call_site());
     let lent = quote_spanned!(span=> <#connection as #root::TxParam>::lent(#here::tx(&mut #claim)));
-    let (ty, body) = (operation.returns, operation.func.body.stream());
-    // The braces keep the user's span, so that "expected `Result`, found `()`" points at the user's block. The return that
-    // never happens tells the compiler the type of the block: an `async` block cannot be given one.
-    let mut block = Group::new(
-        Delimiter::Brace,
-        quote! {
-            if false {
-                return #private::typed::<#ty>();
-            }
-            #body
-        },
-    );
-    block.set_span(operation.func.body.span());
+    let (ty, body) = (operation.returns, &operation.func.body);
+    // The return that never happens tells the compiler the type of the block, since an `async` block cannot be given one.
+    // The user's block is left whole behind it, so that "expected `Result`, found `()`" points at it.
     quote! {{
         #copies
         #(#attrs)*
         let #pattern: &mut #connection = #lent;
-        #private::inside(async move #block).await
+        #private::inside(async move {
+            if false {
+                return #private::typed::<#ty>();
+            }
+            #body
+        })
+        .await
     }}
 }
 

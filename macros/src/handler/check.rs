@@ -59,9 +59,7 @@ pub(super) fn returns_boxed_future(func: &Func) -> bool {
 /// `async fn f(cmd: Cmd)`, `async fn f(cmd: Cmd, tx: &mut PgConnection)`
 pub(super) fn no_tx<'a>(func: &'a Func, diag: &Diag) -> Option<Tx<'a>> {
     // With a method that `#[async_trait]` rewrote, that is the mistake to report.
-    if func.sig.asyncness.is_none() {
-        return None;
-    }
+    func.sig.asyncness?;
     let message = "the first parameter is the transaction: `tx: &mut PgConnection`, `&mut MySqlConnection` or `&mut SqliteConnection`";
     match (connection(func), first_parameter(func)) {
         (Some(later), _) => diag.at(
@@ -91,9 +89,7 @@ fn connection(func: &Func) -> Option<&FnArg> {
 
 /// `async fn f(tx: …)`, `async fn f(tx: …) -> impl IntoResponse`
 pub(super) fn returns<'a>(func: &'a Func, diag: &Diag) -> Option<&'a Type> {
-    if func.sig.asyncness.is_none() {
-        return None;
-    }
+    func.sig.asyncness?;
     let Some(ty) = return_type(func) else {
         diag.at(
             &func.sig.ident,

@@ -47,7 +47,7 @@ async fn place(
                         if false {
                             return ::effectively::__private::typed::<Answer>();
                         }
-                        body
+                        { body }
                     })
                     .await
             });

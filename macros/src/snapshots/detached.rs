@@ -50,7 +50,7 @@ async fn import(
                                         Result<(), AppError>,
                                     >();
                                 }
-                                body
+                                { body }
                             })
                             .await
                     });

@@ -34,7 +34,7 @@ async fn touch(
                                 Result<Vec<Touched>, sqlx::Error>,
                             >();
                         }
-                        body
+                        { body }
                     })
                     .await
             });

@@ -47,7 +47,7 @@ pub async fn place(
                                 Result<Receipt, AppError>,
                             >();
                         }
-                        body
+                        { body }
                     })
                     .await
             });

@@ -60,7 +60,7 @@ impl Orders for Service {
                                         Result<Receipt, AppError>,
                                     >();
                                 }
-                                body
+                                { body }
                             })
                             .await
                     });

@@ -30,7 +30,7 @@ pub enum Early {
 /// Claims the key.
 ///
 /// # Errors
-/// [`Early`] when the body must not run.
+/// `Early` when the body must not run.
 pub async fn enter<DB: Dialect>(
     ledger: &Ledger<DB>,
     handler: &Handler,

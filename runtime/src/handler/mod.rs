@@ -32,3 +32,18 @@ pub use self::{
     run::Call,
     tx_param::TxParam,
 };
+
+/// The pages of the macros, whose own crate cannot compile what they show.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../macros/src/docs/idempotent.md")]
+    mod idempotent {}
+    #[doc = include_str!("../../../macros/src/docs/outbox.md")]
+    mod outbox {}
+    #[doc = include_str!("../../../macros/src/docs/handlers.md")]
+    mod handlers {}
+    #[doc = include_str!("../../../macros/src/docs/event.md")]
+    mod event {}
+    #[doc = include_str!("../../../macros/src/docs/key_part.md")]
+    mod key_part {}
+}

@@ -92,11 +92,11 @@ handlers! {
 }
 handlers!(by_macro_alone for &mut SqliteConnection);
 
-#[idempotent(key = "{cmd.id}")]
+#[idempotent(key = "{cmd.id}", retries = 1)]
 async fn conditional_parameter(
     tx: &mut SqliteConnection,
     #[cfg(any())] gone: NoSuchType,
-    #[cfg(all())] extra: i64,
+    #[cfg(not(any()))] extra: i64,
     cmd: Place,
 ) -> Answer<i64> {
     insert(tx, cmd.id).await?;
