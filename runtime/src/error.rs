@@ -285,6 +285,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
             .field("kind", &self.kind)
+            .field("message", &self.to_string())
             .field("source", &self.source)
             .finish()
     }

@@ -126,7 +126,8 @@ impl<DB: Dialect> Claim<DB> {
         let recorded = Arc::new(recorded);
         match ended {
             Ok(()) => Ok(self.committed(recorded).await),
-            Err(unfinished) => self.unfinished(unfinished, recorded).await,
+            // Boxed, as all that is rare: every handler's future would carry it.
+            Err(unfinished) => Box::pin(self.unfinished(unfinished, recorded)).await,
         }
     }
 
@@ -252,6 +253,10 @@ impl Owner {
     /// The holder has expired: its row goes first, if it is still expired then.
     pub(super) fn take_over(&mut self) {
         self.takeover = true;
+    }
+
+    pub(super) fn takes_over(&self) -> bool {
+        self.takeover
     }
 
     /// Gives a durable outcome to whoever waits for it in this process.

@@ -162,7 +162,7 @@ impl<DB: Dialect> Ledger<DB> {
     pub(super) async fn lend(&self) -> Result<Lent<DB>, Error> {
         let mut lent = Lent::new(self.pool().acquire().await.map_err(store::error::<DB>)?);
         if !self.inner.checked.initialized() {
-            self.check_tables(&mut lent).await?;
+            Box::pin(self.check_tables(&mut lent)).await?;
             let _ = self.inner.checked.set(());
         }
         Ok(lent)

@@ -44,10 +44,10 @@ impl<DB: Dialect> Lent<DB> {
 impl<DB: Dialect> Drop for Lent<DB> {
     fn drop(&mut self) {
         let _entered = self.runtime.enter();
-        if let Some(mut conn) = self.conn.take() {
-            if !self.clean {
-                conn.close_on_drop();
-            }
+        if let Some(mut conn) = self.conn.take()
+            && !self.clean
+        {
+            conn.close_on_drop();
         }
     }
 }

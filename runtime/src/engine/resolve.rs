@@ -68,13 +68,20 @@ impl<DB: Dialect> Ledger<DB> {
         let holder = DB::end_held(lent.conn(), self.sql(), owner.hash())
             .await
             .map_err(unanswered::<DB>)?;
-        if holder.is_none() {
+        // While a takeover is being committed, the expired row that it deletes is still the one to be read.
+        let in_flight = holder.as_ref().is_none_or(|holder| {
+            owner.takes_over() && holder.expired && holder.attempt != owner.attempt()
+        });
+        if in_flight {
             let left = deadline.saturating_duration_since(Instant::now());
             DB::await_holder(lent.conn(), self.sql(), owner.hash(), left)
                 .await
                 .map_err(unanswered::<DB>)?;
         }
         lent.give_back();
+        if in_flight {
+            return Ok(None);
+        }
         if holder
             .as_ref()
             .is_some_and(|holder| holder.attempt == owner.attempt() && holder.outcome.is_some())

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Every await may be the last: a dropped future leaves a [`Lent`](super::lent::Lent) connection, which closes, and a seat,
-//! which passes on. The steps are in `steps.rs`, what an unclear end means is in `resolve.rs`.
+//! which passes on. What is rare is boxed, or every handler's future would carry it. The steps are in `steps.rs`, what an
+//! unclear end means is in `resolve.rs`.
 
 use std::sync::Arc;
 
@@ -30,6 +31,10 @@ use crate::{
 
 /// How a call goes on.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart at once; a box would cost every first call an allocation"
+)]
 pub enum Entered<DB: Dialect> {
     /// The key is ours: execute the body.
     Claimed(Claim<DB>),
@@ -89,10 +94,13 @@ impl<DB: Dialect> Ledger<DB> {
                 }
                 Ok(false) => match self.judge(lent, &owner).await? {
                     Verdict::Replay(recorded) => return Ok(self.replay(owner, recorded)),
-                    Verdict::Expired => owner.take_over(),
-                    Verdict::InFlight => self.await_elsewhere(&owner, deadline).await?,
+                    Verdict::Expired if !owner.takes_over() => owner.take_over(),
+                    // Expired and not to be had: another call is taking it over.
+                    Verdict::Expired | Verdict::InFlight => {
+                        Box::pin(self.await_elsewhere(&owner, deadline)).await?;
+                    }
                 },
-                Err(error) => self.recover(lent, error, &mut tries).await?,
+                Err(error) => Box::pin(self.recover(lent, error, &mut tries)).await?,
             }
         }
     }
@@ -107,7 +115,7 @@ impl<DB: Dialect> Ledger<DB> {
             let mut lent = self.lend().await?;
             match DB::begin_unkeyed(lent.conn(), attempt, handler.isolation).await {
                 Ok(()) => return Ok(Claim::unkeyed(self.clone(), lent, attempt, writer)),
-                Err(error) => self.recover(lent, error, &mut tries).await?,
+                Err(error) => Box::pin(self.recover(lent, error, &mut tries)).await?,
             }
         }
     }
