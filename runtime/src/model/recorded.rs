@@ -1,11 +1,13 @@
 //! The recorded outcome: the bytes that the first answer and every replay are made from.
 
+use std::fmt;
+
 use crate::error::{Error, ErrorKind};
 
 /// An answer in the form that is stored: status and headers for the web, and a body.
 ///
 /// `Replay` and `Refusal` implementations make it; [`Outcome`](crate::Outcome) reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Recorded {
     refused: bool,
     status: u16,
@@ -132,6 +134,17 @@ impl Recorded {
         Reader(stored)
             .recorded()
             .ok_or_else(|| ErrorKind::Decode.into())
+    }
+}
+
+/// Shows what kind of answer it is and how large, but nothing that a caller or the handler chose.
+impl fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorded")
+            .field("refused", &self.refused)
+            .field("status", &self.status)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 
