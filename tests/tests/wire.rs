@@ -1,6 +1,6 @@
 //! The round-trip budget, held by the counts of the benchmark `handler`. Speeds are printed there, and never asserted.
 
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, clippy::large_futures)]
 
 #[path = "../benches/handler"]
 mod handler {
