@@ -100,7 +100,7 @@ impl Recorded {
     /// The stored form: tag, version, kind, status, headers, body.
     ///
     /// # Errors
-    /// [`ErrorKind::OutcomeTooLarge`] beyond `limit` bytes.
+    /// [`ErrorKind::OutcomeTooLarge`] beyond `limit` bytes, [`ErrorKind::Encode`] for headers that the form has no room for.
     pub(crate) fn encode(&self, limit: usize) -> Result<Vec<u8>, Error> {
         let headers: usize = self
             .headers
@@ -108,18 +108,21 @@ impl Recorded {
             .map(|(name, value)| 6 + name.len() + value.len())
             .sum();
         let bytes = 7 + headers + self.body.len();
-        let count = u16::try_from(self.headers.len());
-        let (true, Ok(count)) = (bytes <= limit, count) else {
+        if bytes > limit {
             return Err(ErrorKind::OutcomeTooLarge { bytes, limit }.into());
-        };
+        }
+        let no_room = |_| ErrorKind::Encode("the headers of the response");
         let mut out = Vec::with_capacity(bytes);
         out.extend([TAG, VERSION, u8::from(self.refused)]);
         out.extend(self.status.to_be_bytes());
+        let count = u16::try_from(self.headers.len()).map_err(no_room)?;
         out.extend(count.to_be_bytes());
         for (name, value) in &self.headers {
-            out.extend((name.len() as u16).to_be_bytes());
+            let length = u16::try_from(name.len()).map_err(no_room)?;
+            out.extend(length.to_be_bytes());
             out.extend(name.as_bytes());
-            out.extend((value.len() as u32).to_be_bytes());
+            let length = u32::try_from(value.len()).map_err(no_room)?;
+            out.extend(length.to_be_bytes());
             out.extend(value);
         }
         out.extend(&self.body);
