@@ -74,7 +74,7 @@ async fn go_off_duty<C: Orders>(
     Ok(Emit::new(goes).event(Placed::of(doctor.to_string())))
 }
 
-on_every_database!([postgres] a_write_skew_runs_one_body_again_and_one_doctor_stays);
+on_every_database!([postgres, mysql] a_write_skew_runs_one_body_again_and_one_doctor_stays);
 on_every_database!([postgres] a_conflict_that_shows_after_the_body_runs_it_again);
 
 async fn a_write_skew_runs_one_body_again_and_one_doctor_stays<DB: ShopDb>(db: TestDb<DB>) {

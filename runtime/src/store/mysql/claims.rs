@@ -63,6 +63,8 @@ pub(super) async fn begin(
     }
 }
 
+/// The read that does not wait stands before the transaction. Inside, at repeatable read and above, it would lock the gap that
+/// the row goes into, and with it the claims of other keys, until the call ends.
 fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
     let table = &sql.claims;
     let (id, attempt) = (Hex(&claim.hash.0), Hex(claim.attempt.bytes()));
@@ -78,7 +80,7 @@ fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
         |fingerprint| format!("x'{}'", Hex(&fingerprint.0)),
     );
     format!(
-        "{begin}; SELECT 1 FROM {table} WHERE id = x'{id}' FOR UPDATE NOWAIT; {RACE}; {takeover}\
+        "SELECT 1 FROM {table} WHERE id = x'{id}' FOR UPDATE NOWAIT; {begin}; {RACE}; {takeover}\
          INSERT INTO {table} (id, scope, attempt, fingerprint, created_at, expires_at) \
          VALUES (x'{id}', '{scope}', x'{attempt}', {fingerprint}, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL {retention} MICROSECOND); \
          SET SESSION innodb_lock_wait_timeout = @effectively_wait; {WITNESS}",
