@@ -19,7 +19,10 @@ pub(super) const INTERRUPTED: &str = "SELECT scope, id, TIMESTAMPDIFF(SECOND, '1
 
 pub(super) const RELEASE: &str = "DELETE FROM {claims} WHERE id = ? AND outcome IS NULL";
 
-pub(super) const PURGE: &str = "DELETE FROM {claims} WHERE expires_at <= UTC_TIMESTAMP(6) AND outcome IS NOT NULL ORDER BY expires_at LIMIT ?";
+/// Rows that a call is taking over are locked: skipped, not waited for. Joined in this order, so that each row is found by its key.
+pub(super) const PURGE: &str = "DELETE claim FROM (SELECT id FROM {claims} \
+     WHERE expires_at <= UTC_TIMESTAMP(6) AND outcome IS NOT NULL ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED) AS expired \
+     STRAIGHT_JOIN {claims} AS claim ON claim.id = expired.id";
 
 /// Duplicate key: the row is there.
 const DUPLICATE: u16 = 1062;

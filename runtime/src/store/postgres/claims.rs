@@ -83,7 +83,8 @@ fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
     let _ = if claim.takeover {
         write!(
             message,
-            "DELETE FROM {table} WHERE id = '\\x{id}' AND expires_at <= now() AND outcome IS NOT NULL; "
+            "DELETE FROM {table} WHERE id = '\\x{id}' AND expires_at <= now() AND outcome IS NOT NULL \
+             AND pg_try_advisory_xact_lock({lock}); "
         )
     } else {
         Ok(())
