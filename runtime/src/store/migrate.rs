@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{
     AssertSqlSafe, Pool, SqlSafeStr,
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
 use super::{Names, Verbs};
@@ -39,12 +39,28 @@ where
         let mut conn = pool.acquire().await.map_err(super::error::<DB>)?;
         match migrator.run_direct(None, &mut *conn, false).await {
             Ok(()) => return Ok(()),
-            // SQLite has no lock for migrations: a second process meets a busy database or a table that was just made.
-            Err(_) if DB::ONE_WRITER && tries < TRIES => {
+            Err(source) => {
+                // It may still hold the lock for migrations.
+                conn.close_on_drop();
                 drop(conn);
+                if tries == TRIES || !may_be_a_race::<DB>(&source) {
+                    return Err(Error::caused_by(ErrorKind::Migrate, source));
+                }
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(source) => return Err(Error::caused_by(ErrorKind::Migrate, source)),
         }
     }
+}
+
+/// SQLite has no lock for migrations, and MariaDB refuses the time limit of sqlx's, so that there it is none. A second process
+/// then meets a busy database, the row that the first one has just written, or its half-done work.
+fn may_be_a_race<DB: Verbs>(error: &MigrateError) -> bool {
+    let other_was_first = match error {
+        MigrateError::Dirty(_) => true,
+        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => source
+            .as_database_error()
+            .is_some_and(|refused| refused.is_unique_violation()),
+        _ => false,
+    };
+    other_was_first || DB::ONE_WRITER
 }
