@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use effectively::Ledger;
+use effectively::{ErrorKind, Ledger};
 use effectively_tests::{TestDb, eventually, on_every_database};
 use tokio::task::JoinSet;
 
-use crate::shop::{SOON, Shop, ShopDb, order_on, place, shop_key};
+use crate::shop::{Held, SOON, Shop, ShopDb, ShopError, kind, order_on, place, shop_key};
+
+on_every_database!([postgres, mysql] who_may_not_wait_is_refused_at_once_while_an_expired_key_is_taken_over);
 
 on_every_database!(
+    a_takeover_in_flight_elsewhere_is_waited_for_and_replayed,
     a_key_within_its_retention_is_replayed,
     a_retention_ends_by_itself,
     the_retention_of_the_call_goes_before_that_of_the_ledger,
@@ -104,13 +107,49 @@ async fn an_expired_key_whose_new_call_fails_stays_free<DB: ShopDb>(db: TestDb<D
     shop.order("a").await.expect("the first answer");
     shop.expire().await;
     let call = shop.ledger.call(shop_key("a"));
-    let failed = place(call, &shop.runs, "a", async {
-        Err(crate::shop::ShopError::GaveUp)
-    })
-    .await;
+    let failed = place(call, &shop.runs, "a", async { Err(ShopError::GaveUp) }).await;
     assert!(failed.is_err());
     // The takeover is rolled back with the call: the expired row is there, and takes nobody's turn.
     assert_eq!(shop.stored().await, (1, 1, 1));
     shop.assert_free("a").await;
     assert_eq!(shop.stored().await, (2, 2, 1));
+}
+
+async fn who_may_not_wait_is_refused_at_once_while_an_expired_key_is_taken_over<DB: ShopDb>(
+    db: TestDb<DB>,
+) {
+    let shop = Shop::open(db).await;
+    shop.order("a").await.expect("the first answer");
+    shop.expire().await;
+    let held = Held::by(&shop.elsewhere(), &shop.runs, "a", "").await;
+    for wait in [Duration::ZERO, Duration::from_millis(300)] {
+        let call = shop.ledger.call(shop_key("a")).wait(wait);
+        let duplicate = place(call, &shop.runs, "a", async { Ok(()) });
+        let refused = tokio::time::timeout(Duration::from_secs(5), duplicate).await;
+        assert_eq!(kind(&refused.expect("a bound")), Some(ErrorKind::InFlight));
+    }
+    held.finish().await.expect("the new answer");
+    assert!(shop.order("a").await.expect("a replay").is_replay());
+    assert_eq!(shop.stored().await, (2, 2, 1));
+    shop.assert_healthy().await;
+}
+
+async fn a_takeover_in_flight_elsewhere_is_waited_for_and_replayed<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    shop.order("a").await.expect("the first answer");
+    shop.expire().await;
+    let held = Held::by(&shop.elsewhere(), &shop.runs, "a", "").await;
+    let call = shop.ledger.call(shop_key("a")).wait(SOON);
+    let (new, duplicate) = tokio::join!(
+        async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            held.finish().await.expect("the new answer")
+        },
+        place(call, &shop.runs, "a", async { Ok(()) }),
+    );
+    let duplicate = duplicate.expect("a replay");
+    assert!(duplicate.is_replay());
+    assert_eq!(duplicate.recorded(), new.recorded());
+    assert_eq!(shop.stored().await, (2, 2, 1));
+    shop.assert_healthy().await;
 }

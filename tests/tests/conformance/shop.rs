@@ -267,7 +267,7 @@ impl Held {
                 let _ = in_body.send(());
                 gone.await.map_err(|_| ShopError::GaveUp)
             };
-            place(call, &runs, key, work).await
+            place(call, &runs, "held", work).await
         });
         started.await.expect("the body runs");
         Self { go, call }

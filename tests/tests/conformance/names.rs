@@ -1,0 +1,78 @@
+//! The toolkit's tables stand where the application wants them, under the names it wants.
+
+use effectively::{ErrorKind, Ledger};
+use effectively_tests::{TestDb, on_every_database};
+
+use crate::shop::{Shop, ShopDb, order_on, refused, shop_key};
+
+on_every_database!(
+    everything_works_under_another_prefix,
+    a_name_that_needs_quotes_is_refused
+);
+on_every_database!([postgres] everything_works_in_a_schema_of_its_own);
+
+async fn everything_works_under_another_prefix<DB: ShopDb>(db: TestDb<DB>) {
+    let ledger = Ledger::builder(db.pool().clone()).table_prefix("once_");
+    works(db, ledger.build().expect("a ledger"), "once_").await;
+}
+
+async fn everything_works_in_a_schema_of_its_own<DB: ShopDb>(db: TestDb<DB>) {
+    let ledger = Ledger::builder(db.pool().clone())
+        .schema("toolkit")
+        .table_prefix("once_");
+    works(db, ledger.build().expect("a ledger"), "toolkit.once_").await;
+}
+
+async fn works<DB: ShopDb>(db: TestDb<DB>, ledger: Ledger<DB>, prefix: &str) {
+    ledger.migrate().await.expect("the toolkit's tables");
+    ledger.migrate().await.expect("nothing left to do");
+    db.execute("create table orders (item varchar(100) not null)")
+        .await;
+    let shop = Shop::on(db, ledger);
+    let count = |table: &str| format!("select count(*) from {prefix}{table}");
+    for expected in [false, true] {
+        let answer = shop.order("a").await.expect("an answer");
+        assert_eq!(answer.is_replay(), expected);
+    }
+    assert_eq!(shop.db.number(&count("claims")).await, 1);
+    assert_eq!(shop.db.number(&count("outbox")).await, 1);
+    assert_eq!(shop.drain().await.len(), 1);
+    shop.interrupt("b").await;
+    assert_eq!(shop.ledger.interrupted().await.expect("a list").len(), 1);
+    assert!(
+        shop.ledger
+            .release(&shop_key("b"))
+            .await
+            .expect("a release")
+    );
+    shop.db
+        .execute(&format!(
+            "update {prefix}claims set expires_at = {}",
+            crate::shop::in_the_past::<DB>()
+        ))
+        .await;
+    // A takeover names the table, too.
+    assert!(!shop.order("a").await.expect("an answer").is_replay());
+    assert_eq!(shop.ledger.purge().await.expect("a purge"), 0);
+    // A ledger with the default names does not find them.
+    let elsewhere = order_on(&shop.elsewhere(), &shop.runs, "a", Default::default()).await;
+    assert_eq!(
+        crate::shop::kind(&elsewhere),
+        Some(ErrorKind::TablesMissing)
+    );
+}
+
+async fn a_name_that_needs_quotes_is_refused<DB: ShopDb>(db: TestDb<DB>) {
+    for name in ["", "1st", "Orders", "a b", "a;drop", "ä"] {
+        let prefix = Ledger::builder(db.pool().clone()).table_prefix(name);
+        assert!(
+            matches!(refused(prefix.build()), ErrorKind::Settings(_)),
+            "{name:?}"
+        );
+        let schema = Ledger::builder(db.pool().clone()).schema(name);
+        assert!(
+            matches!(refused(schema.build()), ErrorKind::Settings(_)),
+            "{name:?}"
+        );
+    }
+}
