@@ -7,7 +7,8 @@ use effectively::{ErrorKind, Ledger};
 use effectively_tests::{TestDb, eventually, on_every_database};
 use tokio::task::JoinSet;
 
-use crate::shop::{Held, SOON, Shop, ShopDb, ShopError, kind, order_on, place, shop_key};
+use crate::held::Held;
+use crate::shop::{SOON, Shop, ShopDb, ShopError, kind, order_on, place, shop_key};
 
 on_every_database!([postgres, mysql] who_may_not_wait_is_refused_at_once_while_an_expired_key_is_taken_over);
 

@@ -51,6 +51,16 @@ async fn a_write_after_a_rollback_is_undone_and_the_key_is_free<DB: ShopDb>(db: 
     after(db, writes_after_a_rollback::<DB>, Left::lost(0).free()).await;
 }
 
+on_every_database!([mysql] a_write_after_a_rollback_is_undone_when_the_body_fails);
+
+async fn a_write_after_a_rollback_is_undone_when_the_body_fails<DB: ShopDb>(db: TestDb<DB>) {
+    let body = async |tx: &mut DB::Connection| {
+        writes_after_a_rollback::<DB>(tx).await?;
+        Err(ShopError::GaveUp)
+    };
+    after(db, body, Left::erred(0).free()).await;
+}
+
 on_every_database!([postgres, sqlite] a_transaction_of_the_bodys_own_is_rolled_back);
 on_every_database!([mysql] a_transaction_of_the_bodys_own_is_rolled_back_and_the_key_is_free);
 

@@ -7,7 +7,8 @@ use effectively::{ErrorKind, Failure, Ledger, Outcome};
 use effectively_tests::{TestDb, on_every_database};
 use serde::Serialize;
 
-use crate::shop::{Held, Shop, ShopDb, ShopError, kind, place, shop_key};
+use crate::held::Held;
+use crate::shop::{Shop, ShopDb, ShopError, kind, place, shop_key};
 
 /// An hour: what is refused at once does not wait for it.
 const LONG: Duration = Duration::from_secs(3600);

@@ -6,7 +6,8 @@ use effectively::Isolation::{self, ReadCommitted, RepeatableRead, Serializable};
 use effectively_tests::{TestDb, on_every_database};
 use tokio::task::JoinSet;
 
-use crate::shop::{Held, Shop, ShopDb, ShopError, insert, place, shop_key};
+use crate::held::Held;
+use crate::shop::{Shop, ShopDb, ShopError, insert, place, shop_key};
 
 const LONG: Duration = Duration::from_secs(30);
 

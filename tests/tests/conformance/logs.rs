@@ -6,7 +6,8 @@ use std::time::Duration;
 use effectively::{Emit, Error, ErrorKind, Failure, Ledger};
 use effectively_tests::{LogCapture, TestDb, Worker, on_every_database};
 
-use crate::shop::{Held, OrderPlaced, Shop, ShopDb, ShopError, insert, place, shop_key};
+use crate::held::Held;
+use crate::shop::{OrderPlaced, Shop, ShopDb, ShopError, insert, place, shop_key};
 
 const KEY: &str = "secret-of-the-key";
 const ANSWER: &str = "secret-of-the-answer";

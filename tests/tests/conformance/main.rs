@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used)]
 
 mod bad_body;
+mod held;
 mod shop;
 
 mod effects_once;

@@ -3,7 +3,8 @@
 use effectively::ErrorKind;
 use effectively_tests::{TestDb, on_every_database};
 
-use crate::shop::{Held, Shop, ShopDb, kind, shop_key};
+use crate::held::Held;
+use crate::shop::{Shop, ShopDb, kind, shop_key};
 
 on_every_database!(
     interrupted_keys_are_listed_and_released_by_their_id,

@@ -6,7 +6,8 @@ use effectively::{ErrorKind, Ledger};
 use effectively_tests::{TestDb, on_every_database};
 use tokio::task::JoinSet;
 
-use crate::shop::{Held, Shop, ShopDb, in_the_past, kind, order_on, place, shop_key};
+use crate::held::Held;
+use crate::shop::{Shop, ShopDb, in_the_past, kind, order_on, place, shop_key};
 
 on_every_database!(
     a_purge_deletes_what_has_expired_and_nothing_else,

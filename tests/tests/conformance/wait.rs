@@ -7,7 +7,8 @@ use effectively_tests::{TestDb, on_every_database};
 use sqlx::pool::PoolOptions;
 use tokio::task::JoinSet;
 
-use crate::shop::{Held, Shop, ShopDb, ShopError, kind, place, shop_key};
+use crate::held::Held;
+use crate::shop::{Shop, ShopDb, ShopError, kind, place, shop_key};
 
 const LONG: Duration = Duration::from_secs(30);
 
