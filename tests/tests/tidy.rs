@@ -1,5 +1,8 @@
 //! The laws of the codebase: who imports whom, where SQL may stand, how long a file may be.
 
+// A test that cannot go on says why and stops.
+#![allow(clippy::expect_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -36,7 +36,10 @@ impl Key {
     ///
     /// # Errors
     /// [`ErrorKind::ScopeInvalid`] and [`ErrorKind::KeyInvalid`]: see [`Scope::new`] and [`KeyPart`].
-    pub fn new(scope: impl Into<Cow<'static, str>>, parts: &[&(dyn KeyPart + Sync)]) -> Result<Self, Error> {
+    pub fn new(
+        scope: impl Into<Cow<'static, str>>,
+        parts: &[&(dyn KeyPart + Sync)],
+    ) -> Result<Self, Error> {
         let builder = KeyBuilder::new(Scope::new(scope)?);
         parts
             .iter()

@@ -96,7 +96,6 @@ pub async fn after<DB: ShopDb>(
 ) {
     let mut shop = Shop::open(db).await;
     for end in [End::Bound, End::PayloadFree, End::Literals] {
-        println!("{end:?}");
         shop.ledger = Ledger::builder(shop.db.pool().clone())
             .payload_literals(end == End::Literals)
             .build()
@@ -144,11 +143,7 @@ async fn run<DB: ShopDb>(
 }
 
 fn same(one: &Result<(), Failure<ShopError>>, other: &Result<(), Failure<ShopError>>) -> bool {
-    let shape = |answer: &Result<(), Failure<ShopError>>| {
-        answer
-            .as_ref()
-            .map(drop)
-            .map_err(|failure| discriminant(failure))
-    };
+    let shape =
+        |answer: &Result<(), Failure<ShopError>>| answer.as_ref().map(drop).map_err(discriminant);
     shape(one) == shape(other) && kind(one) == kind(other)
 }

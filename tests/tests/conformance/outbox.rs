@@ -123,10 +123,9 @@ async fn events_with_one_key_share_a_partition<DB: ShopDb>(db: TestDb<DB>) {
         answer.expect("an answer");
     }
     let partitions = "select count(distinct partition_no) from effectively_outbox";
-    let of_a_key = format!(
-        "select max(n) from (select count(distinct partition_no) as n from effectively_outbox group by partition_key) as p"
-    );
-    assert_eq!(shop.db.number(&of_a_key).await, 1);
+    let of_a_key = "select max(n) from \
+        (select count(distinct partition_no) as n from effectively_outbox group by partition_key) as p";
+    assert_eq!(shop.db.number(of_a_key).await, 1);
     let spread = shop.db.number(partitions).await;
     assert!(spread > 30, "100 keys in {spread} of 64 partitions");
 }
