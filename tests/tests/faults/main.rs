@@ -23,3 +23,4 @@ mod mixed_work_keeps_its_history;
 mod one_writer_serves_in_turn;
 mod rolled_back_holders_let_others_in;
 mod runtimes_may_end_first;
+mod standing_calls_hold_up_nobody_else;
