@@ -28,6 +28,12 @@ proptest! {
     }
 
     #[test]
+    fn a_field_of_another_name_is_other_content(value in json(), one in "[ab]{0,2}", other in "[ab]{0,2}") {
+        let named = |name: &str| fingerprint(&Json::Object(vec![(name.to_owned(), value.clone())]));
+        prop_assert_eq!(one == other, named(&one) == named(&other));
+    }
+
+    #[test]
     fn a_changed_leaf_is_other_content(value in json(), place in any::<prop::sample::Index>()) {
         let changed = value.with_leaf_changed(place.index(value.leaves()));
         prop_assert_ne!(fingerprint(&value), fingerprint(&changed), "{:?} and {:?}", value, changed);
