@@ -72,7 +72,8 @@ impl Verbs for MySql {
             return fault;
         }
         match number(error) {
-            Some(1213) => Fault::Conflict,
+            // Deadlock; MariaDB with `innodb_snapshot_isolation`, its default since 11.6: the record has changed since it was read.
+            Some(1213 | 1020) => Fault::Conflict,
             Some(1146) => Fault::TablesMissing,
             // The server is shutting down, or ended this session or its statement.
             Some(1053 | 1317 | 1927) => Fault::Disconnected,
