@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::held::Held;
 use crate::shop::{Shop, ShopDb, ShopError, kind, place, shop_key};
 
-/// An hour: what is refused at once does not wait for it.
-const LONG: Duration = Duration::from_secs(3600);
+/// What is refused at once does not wait for it.
+const LONG: Duration = Duration::from_secs(20);
 
 async fn order<DB: ShopDb>(
     shop: &Shop<DB>,

@@ -1,15 +1,19 @@
 //! An interrupted key is never run again by itself: an operator finds it, looks, and releases it.
 
+use std::time::Duration;
+
 use effectively::ErrorKind;
 use effectively_tests::{TestDb, on_every_database};
+use tokio::task::JoinSet;
 
 use crate::held::Held;
-use crate::shop::{Shop, ShopDb, kind, shop_key};
+use crate::shop::{Shop, ShopDb, ShopError, kind, order_on, shop_key};
 
 on_every_database!(
     interrupted_keys_are_listed_and_released_by_their_id,
     a_key_that_is_not_interrupted_cannot_be_released,
 );
+on_every_database!(a_key_is_marked_as_interrupted_beside_a_queue_of_other_calls);
 on_every_database!([postgres] a_key_in_flight_cannot_be_released);
 
 async fn interrupted_keys_are_listed_and_released_by_their_id<DB: ShopDb>(db: TestDb<DB>) {
@@ -72,4 +76,35 @@ async fn a_key_in_flight_cannot_be_released<DB: ShopDb>(db: TestDb<DB>) {
     assert!(!in_flight.expect("an answer"));
     held.finish().await.expect("an answer");
     assert!(shop.order("a").await.expect("a replay").is_replay());
+}
+
+/// On SQLite the mark is a write like any other, and the line of writers is long.
+async fn a_key_is_marked_as_interrupted_beside_a_queue_of_other_calls<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    let mut others = JoinSet::new();
+    let end = if DB::NAME == "MySQL" {
+        "commit"
+    } else {
+        "rollback"
+    };
+    let answer = shop
+        .ledger
+        .run(shop_key("a"), async |tx: &mut DB::Connection| {
+            for n in 0..100 {
+                let (ledger, runs) = (shop.ledger.clone(), shop.runs.clone());
+                let work = Duration::from_millis(60);
+                others.spawn(async move { order_on(&ledger, &runs, &format!("{n}"), work).await });
+            }
+            // They stand in line, or have begun where there are many writers.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            DB::execute(tx, end).await?;
+            Ok::<_, ShopError>(())
+        })
+        .await;
+    assert_eq!(kind(&answer), Some(ErrorKind::TransactionLost));
+    assert_eq!(kind(&shop.order("a").await), Some(ErrorKind::Interrupted));
+    for answer in others.join_all().await {
+        answer.expect("an answer");
+    }
+    assert_eq!(shop.stored().await, (100, 100, 101));
 }
