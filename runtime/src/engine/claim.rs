@@ -29,7 +29,7 @@ pub struct Claim<DB: Dialect> {
     owner: Option<Owner>,
     attempt: Attempt,
     ledger: Ledger<DB>,
-    _writer: Option<OwnedSemaphorePermit>,
+    writer: Option<OwnedSemaphorePermit>,
 }
 
 impl<DB: Dialect> Claim<DB> {
@@ -44,7 +44,7 @@ impl<DB: Dialect> Claim<DB> {
             attempt: owner.attempt,
             owner: Some(owner),
             ledger,
-            _writer: writer,
+            writer,
         }
     }
 
@@ -59,7 +59,7 @@ impl<DB: Dialect> Claim<DB> {
             attempt,
             owner: None,
             ledger,
-            _writer: writer,
+            writer,
         }
     }
 
@@ -171,23 +171,23 @@ impl<DB: Dialect> Claim<DB> {
                 Err(store::error_as::<DB>(ErrorKind::TransactionLost, error))
             }
             Unfinished::Lost => {
-                let (ledger, owner) = self.close();
+                let (ledger, owner, _writer) = self.close();
                 if let Some(owner) = owner {
                     ledger.interrupt(&owner).await;
                 }
                 Err(ErrorKind::TransactionLost.into())
             }
             Unfinished::Unknown(error) => match self.close() {
-                (ledger, Some(owner)) => ledger.resolve(owner, recorded, error).await,
+                (ledger, Some(owner), _writer) => ledger.resolve(owner, recorded, error).await,
                 // Without a key there is no row to ask for.
-                (_, None) => Err(store::error_as::<DB>(ErrorKind::CommitUnknown, error)),
+                (_, None, _) => Err(store::error_as::<DB>(ErrorKind::CommitUnknown, error)),
             },
         }
     }
 
-    /// Ends the transaction by closing its connection.
-    fn close(self) -> (Ledger<DB>, Option<Owner>) {
-        (self.ledger, self.owner)
+    /// Ends the transaction by closing its connection. What is written about it next is still our turn to write.
+    fn close(self) -> (Ledger<DB>, Option<Owner>, Option<OwnedSemaphorePermit>) {
+        (self.ledger, self.owner, self.writer)
     }
 }
 
