@@ -27,7 +27,7 @@ where
         Migration::new(*version, (*title).into(), MigrationType::Simple, sql, false)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
-    migrator.dangerous_set_table_name(names.table("migrations"));
+    migrator.dangerous_set_table_name(names.full("migrations"));
     // A newer version of the library may have been here: its tables serve this one too, or `Ledger` says that they do not.
     migrator.set_ignore_missing(true);
     if let Some(schema) = names.schema() {

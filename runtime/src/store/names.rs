@@ -45,40 +45,46 @@ impl Names {
         self.schema.as_deref()
     }
 
-    /// A table's full name.
-    pub(crate) fn table(&self, name: &str) -> String {
+    /// The full name of a table or function.
+    pub(crate) fn full(&self, name: &str) -> String {
         match &self.schema {
             Some(schema) => format!("{schema}.{}{name}", self.prefix),
             None => format!("{}{name}", self.prefix),
         }
     }
 
-    /// A statement with `{claims}`, `{outbox}` and `{migrations}` filled in.
+    /// A statement with `{claims}` and the like filled in.
     pub(crate) fn fill(&self, template: &str) -> String {
         ["claims", "outbox", "migrations"]
             .iter()
             .fold(template.to_owned(), |sql, name| {
-                sql.replace(&format!("{{{name}}}"), &self.table(name))
+                sql.replace(&format!("{{{name}}}"), &self.full(name))
             })
     }
 
     /// A migration, which is written with the default names so that other tools can run it as it is.
     pub(crate) fn rename(&self, migration: &str) -> String {
-        let tables = ["gate", "claims", "outbox"];
+        let names = ["gate", "claims", "outbox", "claim", "complete_or_raise"];
+        let words = [
+            "TABLE ",
+            "ON ",
+            "REFERENCES ",
+            "FUNCTION ",
+            "INTO ",
+            "UPDATE ",
+        ];
         // Indexes and constraints keep to the schema of their table and must not be qualified: only the prefix changes.
         let sql = migration.replace(PREFIX, &self.prefix);
         match &self.schema {
             None => sql,
-            Some(schema) => tables.iter().fold(sql, |sql, name| {
+            Some(schema) => names.iter().fold(sql, |sql, name| {
                 let bare = format!("{}{name}", self.prefix);
-                ["TABLE ", "ON ", "REFERENCES "]
-                    .iter()
-                    .fold(sql, |sql, word| {
-                        sql.replace(
-                            &format!("{word}{bare} "),
-                            &format!("{word}{schema}.{bare} "),
-                        )
-                    })
+                words.iter().fold(sql, |sql, word| {
+                    sql.replace(
+                        &format!("{word}{bare} "),
+                        &format!("{word}{schema}.{bare} "),
+                    )
+                })
             }),
         }
     }
@@ -109,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_goes_before_tables_and_not_before_indexes() {
+    fn a_schema_goes_before_tables_and_functions_and_not_before_indexes() {
         let names = Names::new(Some("app".into()), Some("once_".into())).unwrap();
         assert_eq!(
             names.fill("SELECT 1 FROM {claims}"),
@@ -120,6 +126,10 @@ mod tests {
                 "CREATE INDEX effectively_claims_expires_at ON effectively_claims (expires_at)"
             ),
             "CREATE INDEX once_claims_expires_at ON app.once_claims (expires_at)"
+        );
+        assert_eq!(
+            names.rename("CREATE FUNCTION effectively_claim () AS $$ UPDATE effectively_claims SET gate = NULL $$"),
+            "CREATE FUNCTION app.once_claim () AS $$ UPDATE app.once_claims SET gate = NULL $$"
         );
     }
 }

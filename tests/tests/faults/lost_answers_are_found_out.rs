@@ -30,7 +30,7 @@ async fn sixty_lost_answers_are_answered_all_the_same<DB: ShopDb>(db: TestDb<DB>
                 let mut own = 0;
                 for cut in 0..CUTS {
                     own += usize::from(
-                        lose_an_answer(&proxy, &ledger, &format!("{literals} {lane} {cut}")).await,
+                        lose_an_answer(&proxy, &ledger, literals, &format!("{lane} {cut}")).await,
                     );
                 }
                 own
@@ -46,10 +46,16 @@ async fn sixty_lost_answers_are_answered_all_the_same<DB: ShopDb>(db: TestDb<DB>
 }
 
 /// Whether the caller got its own answer; else it was told that it is unknown, and its retry replays.
-async fn lose_an_answer<DB: ShopDb>(proxy: &Proxy, ledger: &Ledger<DB>, key: &str) -> bool {
+async fn lose_an_answer<DB: ShopDb>(
+    proxy: &Proxy,
+    ledger: &Ledger<DB>,
+    literals: bool,
+    key: &str,
+) -> bool {
+    let key = &format!("{literals} {key}");
     // A connection first: the trap is for this call, not for opening one.
     ledger.pool().acquire().await.expect("a connection");
-    proxy.cut_next_reply(commit_message::<DB>());
+    proxy.cut_next_reply(commit_message::<DB>(literals));
     let mark = mark_of(key);
     let answer = order_as(ledger, &mark, Body::Returns).await;
     assert!(!proxy.is_armed(), "no answer was lost");
@@ -80,7 +86,7 @@ async fn a_lost_commit_is_not_committed<DB: ShopDb>(db: TestDb<DB>) {
         for turn in 0..5 {
             let key = format!("{literals} {turn}");
             ledger.pool().acquire().await.expect("a connection");
-            proxy.lose_next_request(commit_message::<DB>());
+            proxy.lose_next_request(commit_message::<DB>(literals));
             let answer = order(&ledger, &key, Body::Returns).await;
             assert!(!proxy.is_armed(), "no COMMIT was lost");
             assert_eq!(kind(&answer), Some(ErrorKind::NotCommitted));
@@ -98,7 +104,7 @@ async fn a_silent_commit_is_reported_as_unknown<DB: ShopDb>(db: TestDb<DB>) {
         let (proxy, ledger) = behind_a_proxy(&db, literals);
         let key = format!("{literals}");
         ledger.pool().acquire().await.expect("a connection");
-        proxy.stall_at(commit_message::<DB>());
+        proxy.stall_at(commit_message::<DB>(literals));
         let begun = Instant::now();
         let answer = order(&ledger, &key, Body::Returns).await;
         assert_eq!(kind(&answer), Some(ErrorKind::CommitUnknown));

@@ -45,9 +45,11 @@ pub async fn waiting<DB: ShopDb>(db: &TestDb<DB>) -> i64 {
 }
 
 /// Bytes that only the message with the COMMIT of a call holds.
-pub fn commit_message<DB: ShopDb>() -> &'static [u8] {
+pub fn commit_message<DB: ShopDb>(literals: bool) -> &'static [u8] {
     match DB::NAME {
-        "PostgreSQL" => b"COMMIT AND CHAIN",
+        "PostgreSQL" if literals => b"COMMIT AND CHAIN",
+        // With the end of the message: BEGIN names a level that begins like it.
+        "PostgreSQL" => b"COMMIT\0",
         _ => b"; COMMIT;",
     }
 }

@@ -45,8 +45,8 @@ impl Verbs for MySql {
     fn sql(names: &Names) -> Sql {
         let statement = |template: &str| Statement::new(template, names);
         Sql {
-            claims: names.table("claims"),
-            outbox: names.table("outbox"),
+            claims: names.full("claims"),
+            outbox: names.full("outbox"),
             holder: statement(claims::HOLDER),
             complete: statement(claims::COMPLETE),
             interrupted: statement(claims::INTERRUPTED),

@@ -5,8 +5,8 @@ use std::{fmt::Write, time::Duration};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, postgres::PgRow, raw_sql};
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, KeyHash, NewClaim, Sql, Unfinished, Verbs, begin_at,
-    begin_with, code, lower_depth, outbox,
+    Completion, Fault, Holder, InterruptedKey, KeyHash, NOTICE_LOST_CLIENT, NewClaim, Sql,
+    Unfinished, Verbs, begin_at, begin_with, code, commit, lower_depth, outbox,
 };
 use crate::store::{answer_in, attempt_of, fingerprint_of, hex::Hex};
 
@@ -23,27 +23,21 @@ pub(super) const RELEASE: &str = "DELETE FROM {claims} WHERE id = $1 AND outcome
 pub(super) const PURGE: &str = "DELETE FROM {claims} WHERE id IN (SELECT id FROM {claims} \
      WHERE expires_at <= now() AND outcome IS NOT NULL ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)";
 
-/// SQLSTATE of a failed cast: how our own statements raise.
+/// SQLSTATEs that the functions of the migration raise, out of a class that the SQL standard leaves free.
+const HELD: &str = "ZE001";
+const NOT_OURS: &str = "ZE002";
+/// SQLSTATE of a failed cast: how the fence of a call without a key raises.
 const CAST_FAILED: &str = "22P02";
 /// SQLSTATE of a statement in a transaction that failed before.
 const ABORTED: &str = "25P02";
 
-/// The fence hits the open claim of this attempt or raises: an UPDATE of no row would let COMMIT go on.
-const FENCE: &str = "SELECT CAST((SELECT 'effectively: the transaction is not the one that claimed the key' \
-     WHERE NOT EXISTS (SELECT 1 FROM fence)) AS integer)";
+/// The fence with a bound outcome. COMMIT is sent only after its count was seen, so it need not raise.
+pub(super) const COMPLETE: &str =
+    "UPDATE {claims} SET outcome = $3, gate = NULL WHERE id = $1 AND attempt = $2 AND gate = 1";
 
-/// The fence with a bound outcome, and the events in the same statement.
-pub(super) fn complete(staging: bool) -> String {
-    let mut sql = "WITH fence AS (UPDATE {claims} SET outcome = $3, gate = NULL \
-         WHERE id = $1 AND attempt = $2 AND gate = 1 RETURNING 1)"
-        .to_owned();
-    if staging {
-        sql += &format!(
-            ", staged AS ({})",
-            outbox::stage(4, "EXISTS (SELECT 1 FROM fence)")
-        );
-    }
-    sql + " " + FENCE
+/// The same with the events in one statement: without the open claim none is inserted, so the count tells about both.
+pub(super) fn complete_staging(stage: &str) -> String {
+    format!("WITH fence AS ({COMPLETE} RETURNING 1) {stage}")
 }
 
 /// As text: one round trip also on a new connection, and behind a pooler that keeps no prepared statements.
@@ -65,7 +59,7 @@ pub(super) async fn begin(
 ) -> sqlx::Result<bool> {
     match begin_with(conn, claim_message(sql, claim)).await {
         Ok(()) => Ok(true),
-        Err(error) if matches!(code(&error).as_deref(), Some(CAST_FAILED | "40001")) => Ok(false),
+        Err(error) if matches!(code(&error).as_deref(), Some(HELD | "40001")) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -77,7 +71,7 @@ fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
         Hex(claim.attempt.bytes()),
         claim.hash.lock_id(),
     );
-    let mut message = String::with_capacity(900);
+    let mut message = String::with_capacity(500);
     message += begin_at(claim.isolation);
     // Writing to a String does not fail.
     let _ = if claim.takeover {
@@ -95,11 +89,8 @@ fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
     );
     let _ = write!(
         message,
-        "WITH claim AS (INSERT INTO {table} (id, scope, attempt, fingerprint, gate, expires_at) \
-         SELECT '\\x{id}', '{scope}', '\\x{attempt}', {fingerprint}, 1, now() + interval '{retention} milliseconds' \
-         WHERE pg_try_advisory_xact_lock({lock}) ON CONFLICT DO NOTHING RETURNING 1) \
-         SELECT CAST((SELECT 'effectively: key already claimed, its outcome will be replayed' \
-         WHERE NOT EXISTS (SELECT 1 FROM claim)) AS integer)",
+        "SELECT {function}('\\x{id}', '{scope}', '\\x{attempt}', {fingerprint}, {retention}, {lock})",
+        function = sql.claim,
         scope = claim.scope,
         retention = claim.retention.as_millis(),
     );
@@ -139,7 +130,7 @@ pub(super) async fn await_holder(
     bound: Duration,
 ) -> sqlx::Result<()> {
     let message = format!(
-        "{}SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock_shared({})",
+        "{}{NOTICE_LOST_CLIENT}SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock_shared({})",
         begin_at(Default::default()),
         bound.as_millis().max(1),
         hash.lock_id()
@@ -166,56 +157,69 @@ pub(super) async fn finish(
             .await
             .map_err(before_commit)?;
     }
-    let message = if end.literals {
-        literal_fence(sql, end) + &outbox::literal_rows(&sql.outbox, end) + "; COMMIT AND CHAIN"
-    } else {
-        bound_fence(conn, sql, end).await.map_err(before_commit)?;
-        crate::fault::point("before_commit")
-            .await
-            .map_err(Unfinished::NotCommitted)?;
-        "COMMIT AND CHAIN".to_owned()
-    };
-    answer_in(
-        end.patience,
-        raw_sql(AssertSqlSafe(message)).execute(&mut *conn),
-    )
-    .await
-    .map_err(while_committing)?;
-    lower_depth(conn);
-    Ok(())
+    if end.literals {
+        let message = literal_fence(sql, end)
+            + &outbox::literal_rows(&sql.outbox, end)
+            + "; COMMIT AND CHAIN";
+        answer_in(
+            end.patience,
+            raw_sql(AssertSqlSafe(message)).execute(&mut *conn),
+        )
+        .await
+        .map_err(while_committing)?;
+        lower_depth(conn);
+        return Ok(());
+    }
+    let hit = bound_fence(conn, sql, end).await.map_err(before_commit)?;
+    if !hit {
+        return Err(Unfinished::Lost);
+    }
+    crate::fault::point("before_commit")
+        .await
+        .map_err(Unfinished::NotCommitted)?;
+    answer_in(end.patience, commit(conn))
+        .await
+        .map_err(while_committing)
 }
 
-async fn bound_fence(conn: &mut PgConnection, sql: &Sql, end: &Completion<'_>) -> sqlx::Result<()> {
-    let Some((hash, outcome)) = end.claim else {
-        return outbox::stage_unkeyed_bound(conn, sql, end).await;
+/// Answers whether the transaction is still the one that claimed.
+async fn bound_fence(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    end: &Completion<'_>,
+) -> sqlx::Result<bool> {
+    let query = match end.claim {
+        None => sqlx::query(sql.stage_unkeyed.sql()).bind(Hex(end.attempt.bytes()).to_string()),
+        Some((hash, outcome)) => {
+            let statement = match end.events {
+                [] => &sql.complete,
+                [_] => &sql.complete_staging_one,
+                _ => &sql.complete_staging,
+            };
+            sqlx::query(statement.sql())
+                .bind(hash.0.as_slice())
+                .bind(end.attempt.bytes().as_slice())
+                .bind(outcome)
+        }
     };
-    let statement = if end.events.is_empty() {
-        &sql.complete
-    } else {
-        &sql.complete_staging
+    let query = match (end.claim, end.events) {
+        (Some(_), []) => query,
+        (Some(_), [event]) => outbox::bind_row(query, end, event),
+        _ => outbox::bind_rows(query, end),
     };
-    let query = sqlx::query(statement.sql())
-        .bind(hash.0.as_slice())
-        .bind(end.attempt.bytes().as_slice())
-        .bind(outcome);
-    let query = if end.events.is_empty() {
-        query
-    } else {
-        outbox::bind_rows(query, end)
-    };
-    query.execute(conn).await.map(drop)
+    let done = query.execute(conn).await?;
+    Ok(done.rows_affected() == end.events.len().max(1) as u64)
 }
 
 fn literal_fence(sql: &Sql, end: &Completion<'_>) -> String {
     match end.claim {
         None => outbox::witness(end.attempt),
         Some((hash, outcome)) => format!(
-            "WITH fence AS (UPDATE {} SET outcome = '\\x{}', gate = NULL \
-             WHERE id = '\\x{}' AND attempt = '\\x{}' AND gate = 1 RETURNING 1) {FENCE}",
-            sql.claims,
-            Hex(outcome),
+            "SELECT {}('\\x{}', '\\x{}', '\\x{}')",
+            sql.complete_or_raise,
             Hex(&hash.0),
             Hex(end.attempt.bytes()),
+            Hex(outcome),
         ),
     }
 }
@@ -223,7 +227,7 @@ fn literal_fence(sql: &Sql, end: &Completion<'_>) -> String {
 /// The connection may break before COMMIT is sent: the server then rolls back.
 fn before_commit(error: sqlx::Error) -> Unfinished {
     match code(&error).as_deref() {
-        Some(CAST_FAILED) => Unfinished::Lost,
+        Some(NOT_OURS | CAST_FAILED) => Unfinished::Lost,
         Some(ABORTED) => Unfinished::Aborted(error),
         // `ROLLBACK TO` outside a transaction, or in one that has no such savepoint.
         Some("25P01" | "3B001") => Unfinished::Lost,

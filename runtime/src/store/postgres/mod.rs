@@ -2,7 +2,8 @@
 //!
 //! The claim is `INSERT … ON CONFLICT DO NOTHING` behind a try-lock, so it never waits: a key in flight elsewhere is known at
 //! once. The unique key decides, the lock only saves the wait. The open claim points into an empty table through a deferred
-//! foreign key, so a COMMIT that is not ours fails in the database.
+//! foreign key, so a COMMIT that is not ours fails in the database. Claim and fence are functions of the migration: the server
+//! plans what is in them once per session, where a raw message is parsed and planned for every call.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::{
     Completion, Envelope, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished,
     Verbs, driver_fault,
 };
-use crate::model::{Attempt, Isolation, KeyHash};
+use crate::model::{Attempt, Isolation, KeyHash, Staged};
 
 mod claims;
 mod outbox;
@@ -23,7 +24,10 @@ mod outbox;
 pub struct Sql {
     claims: String,
     outbox: String,
+    claim: String,
+    complete_or_raise: String,
     complete: Statement,
+    complete_staging_one: Statement,
     complete_staging: Statement,
     stage_unkeyed: Statement,
     interrupted: Statement,
@@ -41,10 +45,13 @@ impl Verbs for Postgres {
     fn sql(names: &Names) -> Sql {
         let statement = |template: &str| Statement::new(template, names);
         Sql {
-            claims: names.table("claims"),
-            outbox: names.table("outbox"),
-            complete: statement(&claims::complete(false)),
-            complete_staging: statement(&claims::complete(true)),
+            claims: names.full("claims"),
+            outbox: names.full("outbox"),
+            claim: names.full("claim"),
+            complete_or_raise: names.full("complete_or_raise"),
+            complete: statement(claims::COMPLETE),
+            complete_staging_one: statement(&claims::complete_staging(&outbox::stage_one(4))),
+            complete_staging: statement(&claims::complete_staging(&outbox::stage(4))),
             stage_unkeyed: statement(&outbox::stage_unkeyed()),
             interrupted: statement(claims::INTERRUPTED),
             release: statement(claims::RELEASE),
@@ -180,21 +187,17 @@ fn code(error: &sqlx::Error) -> Option<String> {
         .map(Into::into)
 }
 
-/// `BEGIN` at a level, and a server that notices when the client is gone: a closed connection frees the pool's slot at once,
-/// but its statement would run on and hold its locks.
 fn begin_at(isolation: Isolation) -> &'static str {
     match isolation {
-        Isolation::ReadCommitted => {
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL client_connection_check_interval = 1000; "
-        }
-        Isolation::RepeatableRead => {
-            "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL client_connection_check_interval = 1000; "
-        }
-        Isolation::Serializable => {
-            "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL client_connection_check_interval = 1000; "
-        }
+        Isolation::ReadCommitted => "BEGIN ISOLATION LEVEL READ COMMITTED; ",
+        Isolation::RepeatableRead => "BEGIN ISOLATION LEVEL REPEATABLE READ; ",
+        Isolation::Serializable => "BEGIN ISOLATION LEVEL SERIALIZABLE; ",
     }
 }
+
+/// The server notices when the client is gone: a closed connection frees the pool's slot at once, but its statement would run
+/// on and hold its locks. The claim's function sets it, too.
+const NOTICE_LOST_CLIENT: &str = "SET LOCAL client_connection_check_interval = 1000; ";
 
 /// Begins with a whole message, so that sqlx counts depth 1 and a `begin` in the body is a savepoint.
 async fn begin_with(conn: &mut PgConnection, message: String) -> sqlx::Result<()> {
@@ -202,6 +205,17 @@ async fn begin_with(conn: &mut PgConnection, message: String) -> sqlx::Result<()
     conn.begin_with(AssertSqlSafe(message))
         .await
         .map(std::mem::forget)
+}
+
+/// COMMIT, so that sqlx counts down as well. The fence before it has made sure that it commits.
+async fn commit(conn: &mut PgConnection) -> sqlx::Result<()> {
+    if <Postgres as Database>::TransactionManager::get_transaction_depth(conn) == 1 {
+        return <Postgres as Database>::TransactionManager::commit(conn).await;
+    }
+    // The body leaked a savepoint: sqlx would release it and commit nothing.
+    raw_sql("COMMIT AND CHAIN").execute(&mut *conn).await?;
+    lower_depth(conn);
+    Ok(())
 }
 
 /// After our own COMMIT AND CHAIN: sqlx counts down and queues a ROLLBACK, which ends the empty chained transaction.

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, postgres::PgRow, query::Query};
 use uuid::Uuid;
 
-use super::{Attempt, Completion, Envelope, Isolation, Sql, begin_at, begin_with};
+use super::{
+    Attempt, Completion, Envelope, Isolation, NOTICE_LOST_CLIENT, Sql, Staged, begin_at, begin_with,
+};
 use crate::store::{headers_json, headers_of, hex::Hex};
 
 pub(super) const PENDING: &str = "SELECT count(*) FROM {outbox}";
@@ -17,28 +19,36 @@ pub(super) const REMOVE: &str = "DELETE FROM {outbox} WHERE id = $1";
 
 const COLUMNS: &str = "(event_id, topic, type, partition_key, partition_no, data, headers, available_at, traceparent)";
 
-/// Inserts all events of a call in their order, from arrays that begin at parameter `first`, if `condition` holds.
-pub(super) fn stage(first: usize, condition: &str) -> String {
+/// Inserts all events of a call in their order, from arrays that begin at parameter `first`, if `fence` has a row.
+pub(super) fn stage(first: usize) -> String {
     let [id, topic, name, key, no, data, headers, delay, trace] =
         std::array::from_fn(|place| first + place);
     format!(
         "INSERT INTO {{outbox}} {COLUMNS} \
          SELECT e.event_id, e.topic, e.type, e.partition_key, e.partition_no, e.data, e.headers, \
          now() + e.delay * interval '1 millisecond', ${trace} \
-         FROM unnest(${id}::uuid[], ${topic}::text[], ${name}::text[], ${key}::text[], ${no}::smallint[], ${data}::bytea[], \
+         FROM fence, unnest(${id}::uuid[], ${topic}::text[], ${name}::text[], ${key}::text[], ${no}::smallint[], ${data}::bytea[], \
          ${headers}::text[], ${delay}::bigint[]) WITH ORDINALITY \
-         AS e (event_id, topic, type, partition_key, partition_no, data, headers, delay, ordinal) \
-         WHERE {condition} ORDER BY e.ordinal"
+         AS e (event_id, topic, type, partition_key, partition_no, data, headers, delay, ordinal) ORDER BY e.ordinal"
     )
 }
 
-/// Stages without a claim. The cast raises when the witness is gone, in the same statement that would insert.
+/// Inserts one event, from scalars that begin at parameter `first`: most calls have one, and arrays cost the server more.
+pub(super) fn stage_one(first: usize) -> String {
+    let [id, topic, name, key, no, data, headers, delay, trace] =
+        std::array::from_fn(|place| first + place);
+    format!(
+        "INSERT INTO {{outbox}} {COLUMNS} \
+         SELECT ${id}, ${topic}, ${name}, ${key}, ${no}, ${data}, ${headers}, now() + ${delay} * interval '1 millisecond', ${trace} \
+         FROM fence"
+    )
+}
+
+/// Stages without a claim, if the witness is there.
 pub(super) fn stage_unkeyed() -> String {
     format!(
-        "WITH fence AS (SELECT 1 WHERE current_setting('effectively.attempt', true) = $1), staged AS ({}) \
-         SELECT CAST((SELECT 'effectively: the transaction is not the one that began' \
-         WHERE NOT EXISTS (SELECT 1 FROM fence)) AS integer)",
-        stage(2, "EXISTS (SELECT 1 FROM fence)")
+        "WITH fence AS (SELECT 1 WHERE current_setting('effectively.attempt', true) = $1) {}",
+        stage(2)
     )
 }
 
@@ -49,7 +59,7 @@ pub(super) async fn begin_unkeyed(
     isolation: Isolation,
 ) -> sqlx::Result<()> {
     let message = format!(
-        "{}SET LOCAL effectively.attempt = '{}'",
+        "{}{NOTICE_LOST_CLIENT}SET LOCAL effectively.attempt = '{}'",
         begin_at(isolation),
         Hex(attempt.bytes())
     );
@@ -64,16 +74,25 @@ pub(super) fn witness(attempt: Attempt) -> String {
     )
 }
 
-pub(super) async fn stage_unkeyed_bound(
-    conn: &mut PgConnection,
-    sql: &Sql,
-    end: &Completion<'_>,
-) -> sqlx::Result<()> {
-    let query = sqlx::query(sql.stage_unkeyed.sql()).bind(Hex(end.attempt.bytes()).to_string());
-    bind_rows(query, end).execute(conn).await.map(drop)
-}
-
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+pub(super) fn bind_row<'q>(
+    query: Statement<'q>,
+    end: &Completion<'_>,
+    event: &Staged,
+) -> Statement<'q> {
+    let id = end.attempt.event_id(0);
+    query
+        .bind(id)
+        .bind(event.topic.clone().into_owned())
+        .bind(event.name.clone().into_owned())
+        .bind(event.partition_key.clone())
+        .bind(event.partition(id))
+        .bind(event.data.clone())
+        .bind(headers_json(&event.headers))
+        .bind(event.delay_ms())
+        .bind(end.traceparent.map(str::to_owned))
+}
 
 pub(super) fn bind_rows<'q>(query: Statement<'q>, end: &Completion<'_>) -> Statement<'q> {
     let events = end.events;

@@ -43,8 +43,8 @@ impl Verbs for Sqlite {
     fn sql(names: &Names) -> Sql {
         let statement = |template: &str| Statement::new(&template.replace("{now}", NOW), names);
         Sql {
-            claims: names.table("claims"),
-            outbox: names.table("outbox"),
+            claims: names.full("claims"),
+            outbox: names.full("outbox"),
             holder: statement(claims::HOLDER),
             complete: statement(claims::COMPLETE),
             interrupt: statement(claims::INTERRUPT),
