@@ -5,6 +5,7 @@ use std::{env, process};
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
+pub mod orders;
 pub mod shop;
 
 /// A new SQLite database in a temporary folder, which is removed when the [`TempDir`] is dropped.

@@ -107,6 +107,12 @@ pub enum ErrorKind {
         limit: usize,
     },
 
+    /// The handler's response is a stream, or its body is not all there yet.
+    #[error(
+        "a streaming response cannot be recorded and replayed; return its bytes, or where it can be fetched"
+    )]
+    Streaming,
+
     /// The answer, an event or a fingerprinted value could not be turned into bytes.
     #[error("{0} could not be serialized")]
     Encode(&'static str),
@@ -240,6 +246,7 @@ impl Error {
             NestedCall => "nested_call",
             DuplicateScope { .. } => "duplicate_scope",
             OutcomeTooLarge { .. } => "outcome_too_large",
+            Streaming => "response_streaming",
             Encode(_) => "encode_failed",
             Decode => "decode_failed",
             TooManyEvents { .. } => "too_many_events",

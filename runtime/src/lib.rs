@@ -13,9 +13,11 @@ mod fault;
 pub mod fault;
 pub mod guard;
 
+#[cfg(feature = "client")]
+pub mod client;
 mod handler;
 #[cfg(feature = "http")]
-mod web;
+pub mod web;
 
 #[doc(hidden)]
 pub mod __private;

@@ -18,6 +18,16 @@ pub struct Answer {
     pub(crate) replay: bool,
 }
 
+impl Answer {
+    /// The answer of a call that was rolled back: nobody else gets it.
+    pub(crate) fn unrecorded(recorded: Recorded) -> Self {
+        Self {
+            recorded: Arc::new(recorded),
+            replay: false,
+        }
+    }
+}
+
 /// The right to execute one call, with the open transaction. Only `run.rs` makes one.
 ///
 /// Dropping it at any point is safe: the connection closes, the server rolls back, the key is free.

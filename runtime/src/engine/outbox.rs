@@ -30,6 +30,14 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
         u64::try_from(pending).map_err(|source| Error::caused_by(ErrorKind::Database, source))
     }
 
+    /// The first events that are due, in the order of the outbox. They stay where they are: for looking at, not for publishing.
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending).
+    pub async fn peek(&self, limit: u32) -> Result<Vec<Envelope>, Error> {
+        self.read(limit.into()).await
+    }
+
     /// Hands every event that is due to `publish`, one after the other in the order of the outbox, and removes each one after
     /// it was taken. Answers how many were. For tests, tools and small services; run one drain at a time.
     ///

@@ -107,7 +107,7 @@ where
     };
     let (answer, own) = match returned.into_result() {
         Ok(ok) => {
-            let (response, events) = C::split(ok);
+            let (mut response, events) = C::split(ok);
             let ready = events
                 .into_staged()
                 .and_then(|events| Ok((response.record()?, events)));
@@ -115,6 +115,12 @@ where
                 Ok(ready) => ready,
                 Err(error) => return give_back(claim, Ended::Failed(error)).await,
             };
+            // A response that asks for a retry must not be all that a retry ever gets.
+            if !recorded.is_final() {
+                let answer = Answer::unrecorded(recorded);
+                let answered = Answered::by_body(answer, Ok(response));
+                return give_back(claim, Ended::Answered(answered)).await;
+            }
             (claim.complete(recorded, events).await, Ok(response))
         }
         Err(error) => match O::refusal(&error) {

@@ -18,7 +18,7 @@ mod returned;
 mod run;
 mod tx_param;
 
-#[cfg(feature = "axum")]
+#[cfg(feature = "http")]
 pub(crate) use self::replay::{from_json, to_json};
 pub use self::{
     conflict::Conflict,

@@ -90,6 +90,27 @@ impl IdempotencyKey {
     }
 }
 
+/// The caller's key where a request is not taken apart before the handler runs: it may be missing or malformed, and the call
+/// then fails as an extractor would have failed it. It counts as the caller's part, like an [`IdempotencyKey`].
+#[cfg(feature = "tonic")]
+#[derive(Debug)]
+pub struct CallerKey(pub(crate) Result<IdempotencyKey, Error>);
+
+#[cfg(feature = "tonic")]
+impl CallerKey {
+    /// Adds the caller's part, or why there is none.
+    #[doc(hidden)]
+    pub fn __add_to_key<O>(self, parts: KeyParts<O>) -> KeyParts<O> {
+        match self.0 {
+            Ok(key) => key.__add_to_key(parts),
+            Err(error) => KeyParts {
+                builder: parts.builder.and(Err(error)),
+                origin: PhantomData,
+            },
+        }
+    }
+}
+
 /// The `__add_to_key` of everything else.
 pub trait AnyPart {
     /// Adds the part.

@@ -180,7 +180,7 @@ where
         let recorded = &answered.answer.recorded;
         match answered.own {
             Some(own) => own,
-            None if !recorded.is_refusal() => T::restore(recorded).map_err(E::from_toolkit),
+            None if !recorded.is_refusal() => T::replay(recorded).map_err(E::from_toolkit),
             None => {
                 Err(O::restore(recorded)
                     .unwrap_or_else(|| E::from_toolkit(ErrorKind::Decode.into())))

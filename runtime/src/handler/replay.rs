@@ -9,8 +9,9 @@ use crate::{
 
 /// A response that can be recorded and replayed.
 ///
-/// Every type that serde can write and read is one, as JSON; so are `axum::Json<T>`, `StatusCode` and `(StatusCode, R)` with
-/// the feature `axum`. `()` and `None` are stored as an empty body.
+/// Every type that serde can write and read is one, as JSON. With a web framework's feature so are its `Json<T>`, its
+/// `StatusCode`, `(StatusCode, R)`, `(StatusCode, HeaderMap, R)` and its `Response`, if the whole body is there. `()` and `None`
+/// are stored as an empty body.
 ///
 /// `M` only tells the implementations apart and is always inferred. An own implementation names an own type there:
 ///
@@ -21,7 +22,7 @@ use crate::{
 /// enum ViaPdf {}
 ///
 /// impl Replay<ViaPdf> for Pdf {
-///     fn record(&self) -> Result<Recorded, Error> {
+///     fn record(&mut self) -> Result<Recorded, Error> {
 ///         Ok(Recorded::success(self.0.clone()).with_header("content-type", b"application/pdf"))
 ///     }
 ///
@@ -34,20 +35,30 @@ use crate::{
     message = "the response type `{Self}` cannot be recorded and replayed",
     label = "cannot be recorded",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it, or implement `effectively::Replay`",
+    note = "a streaming body (`Sse`, `Body`, a stream) cannot be: it would be truncated; return its bytes, or where it can be fetched",
     note = "events are returned with `#[outbox]` on the function as well"
 )]
 pub trait Replay<M>: Sized {
-    /// The bytes that the first answer and every replay are made from.
+    /// The bytes that the first answer and every replay are made from. A body that can be read only once is put back.
     ///
     /// # Errors
-    /// [`ErrorKind::Encode`] when the value cannot be written; the call is rolled back and the key is free.
-    fn record(&self) -> Result<Recorded, Error>;
+    /// [`ErrorKind::Encode`] when the value cannot be written, [`ErrorKind::Streaming`] when it is not there yet; the call is
+    /// rolled back and the key is free.
+    fn record(&mut self) -> Result<Recorded, Error>;
 
     /// The value again. It must read whatever a version of this program wrote within the retention.
     ///
     /// # Errors
     /// [`ErrorKind::Decode`] when the bytes are not such a value.
     fn restore(recorded: &Recorded) -> Result<Self, Error>;
+
+    /// What a `transparent` handler returns for a replay: the value, marked as one where the type can carry that.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    fn replay(recorded: &Recorded) -> Result<Self, Error> {
+        Self::restore(recorded)
+    }
 }
 
 /// Marks the implementation of [`Replay`] for types of serde.
@@ -59,7 +70,7 @@ const NULL: &[u8] = b"null";
 /// JSON. `null` is stored as an empty body, so that a call without a response has no payload to bind.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Replay<ViaSerde> for T {
-    fn record(&self) -> Result<Recorded, Error> {
+    fn record(&mut self) -> Result<Recorded, Error> {
         let body = to_json(self)?;
         Ok(Recorded::success(if body == NULL {
             Vec::new()
@@ -91,7 +102,10 @@ pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 mod tests {
     use super::*;
 
-    fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T, body: &[u8]) {
+    fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+        mut value: T,
+        body: &[u8],
+    ) {
         let recorded = value.record().unwrap();
         assert_eq!(recorded.body(), body);
         assert_eq!(T::restore(&recorded).unwrap(), value);

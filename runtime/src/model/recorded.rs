@@ -12,6 +12,8 @@ pub struct Recorded {
     refused: bool,
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
+    /// Values of `Set-Cookie`: in the first response, in no replay, never stored.
+    cookies: Vec<Vec<u8>>,
     body: Vec<u8>,
 }
 
@@ -20,16 +22,16 @@ const TAG: u8 = 0xEF;
 /// Second byte. Raised when the layout changes; old versions stay readable for as long as a retention.
 const VERSION: u8 = 1;
 
-/// Headers that belong to one response or one connection (RFC 9110 section 7.6.1) or that must not reach another
-/// client, and so are never stored.
-const NEVER_STORED: [&str; 11] = [
+const SET_COOKIE: &str = "set-cookie";
+
+/// Headers that belong to one response or one connection (RFC 9110 section 7.6.1), and so are never stored.
+const NEVER_STORED: [&str; 10] = [
     "connection",
     "content-length",
     "date",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
-    "set-cookie",
     "te",
     "trailer",
     "transfer-encoding",
@@ -43,6 +45,7 @@ impl Recorded {
             refused: false,
             status: 0,
             headers: Vec::new(),
+            cookies: Vec::new(),
             body,
         }
     }
@@ -60,14 +63,29 @@ impl Recorded {
         Self { status, ..self }
     }
 
-    /// Adds a header, in order, also when its name is there already. `Set-Cookie`, `Date` and headers of the connection
-    /// are left out.
+    /// Adds a header, in order, also when its name is there already. `Set-Cookie` is sent with the first response only and
+    /// never stored; `Date`, `Content-Length` and headers of the connection are left out.
     pub fn with_header(mut self, name: &str, value: &[u8]) -> Self {
         let name = name.to_ascii_lowercase();
-        if !NEVER_STORED.contains(&name.as_str()) {
+        if name == SET_COOKIE {
+            self.cookies.push(value.to_vec());
+        } else if !NEVER_STORED.contains(&name.as_str()) {
             self.headers.push((name, value.to_vec()));
         }
         self
+    }
+
+    /// Removes all headers of this name, which is in lower case.
+    #[cfg(feature = "http")]
+    pub(crate) fn without_header(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// The values of `Set-Cookie`, for the first response only.
+    #[cfg(feature = "http")]
+    pub(crate) fn cookies(&self) -> &[Vec<u8>] {
+        &self.cookies
     }
 
     /// Whether the handler refused, with an error that calls itself final.
@@ -171,6 +189,7 @@ impl<'a> Reader<'a> {
             refused: refused == 1,
             status,
             headers,
+            cookies: Vec::new(),
             body: self.0.to_vec(),
         })
     }
@@ -208,7 +227,10 @@ mod tests {
         for recorded in [full(), Recorded::success(Vec::new())] {
             assert_eq!(
                 Recorded::decode(&recorded.encode(1000).unwrap()).unwrap(),
-                recorded
+                Recorded {
+                    cookies: Vec::new(),
+                    ..recorded
+                }
             );
         }
         assert_eq!(

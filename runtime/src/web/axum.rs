@@ -1,21 +1,27 @@
 //! axum: the ledger and the key are extractors, the outcome and both kinds of failure are responses.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
-use axum::Json;
+use axum::{
+    Json,
+    body::{Bytes, HttpBody, to_bytes},
+};
 use axum_core::{
     body::Body,
-    extract::{FromRef, FromRequestParts},
+    extract::{FromRef, FromRequest, FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
-use http::{
-    HeaderName, HeaderValue, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, LINK, RETRY_AFTER},
-    request::Parts,
-};
+use http::{header::CONTENT_TYPE, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{header, problem};
+use super::{
+    Exclude, Fingerprinted, RequestContent, ViaJson, ViaResponse, header, media,
+    response::{self, JSON},
+};
 use crate::{
     engine::Ledger,
     error::{Error, ErrorKind},
@@ -23,9 +29,6 @@ use crate::{
     model::Recorded,
     store::Dialect,
 };
-
-const JSON: &str = "application/json";
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// From the router's state.
 impl<S, DB> FromRequestParts<S> for Ledger<DB>
@@ -46,7 +49,40 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        header::idempotency_key(&parts.headers)
+        let lines = parts.headers.get_all(header::NAME);
+        header::idempotency_key(lines.iter().map(|line| line.as_bytes()))
+    }
+}
+
+/// Reads the body within the router's limit, and lets `T` read it again.
+impl<S, T, X> FromRequest<S> for Fingerprinted<T, X>
+where
+    S: Send + Sync,
+    T: FromRequest<S>,
+    X: Exclude,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        let whole = Request::from_parts(parts.clone(), body);
+        let body = Bytes::from_request(whole, state).await;
+        let body = body.map_err(IntoResponse::into_response)?;
+        let content = RequestContent::new(
+            parts.method.as_str(),
+            parts.uri.path(),
+            parts.uri.query(),
+            parts
+                .headers
+                .get(CONTENT_TYPE)
+                .map(|value| value.as_bytes()),
+            &body,
+        );
+        let again = Request::from_parts(parts, Body::from(body));
+        match T::from_request(again, state).await {
+            Ok(value) => Ok(Self(value, content)),
+            Err(rejection) => Err(rejection.into_response()),
+        }
     }
 }
 
@@ -55,33 +91,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 /// Without a recorded status a response is 200 and a refusal 422.
 impl<R> IntoResponse for Outcome<R> {
     fn into_response(self) -> Response {
-        let recorded = self.recorded();
-        let fallback = if recorded.is_refusal() {
-            StatusCode::UNPROCESSABLE_ENTITY
-        } else {
-            StatusCode::OK
-        };
-        let status = recorded
-            .status()
-            .and_then(|status| StatusCode::from_u16(status).ok());
-        let mut response = Response::new(Body::from(recorded.body().to_vec()));
-        *response.status_mut() = status.unwrap_or(fallback);
-        let headers = response.headers_mut();
-        for (name, value) in recorded.headers() {
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::try_from(name), HeaderValue::from_bytes(value))
-            {
-                headers.append(name, value);
-            }
-        }
-        if !recorded.body().is_empty() && !headers.contains_key(CONTENT_TYPE) {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-        }
-        if self.is_replay() {
-            headers.insert(REPLAYED, HeaderValue::from_static("true"));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        response
+        response::of_outcome(&self).map(Body::from)
     }
 }
 
@@ -97,37 +107,14 @@ impl<E: IntoResponse> IntoResponse for Failure<E> {
 /// RFC 9457 problem+json.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(problem::Problem::of(&self).to_json()));
-        *response.status_mut() =
-            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
-        if let Ok(link) = HeaderValue::try_from(problem::link(&self)) {
-            headers.insert(LINK, link);
-        }
-        if let Some(seconds) = problem::retry_after_seconds(&self) {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
+        response::of_error(&self).map(Body::from)
     }
 }
 
-/// Marks the implementation of [`Replay`] for `axum::Json`.
-#[derive(Debug)]
-pub enum ViaJson {}
-/// Marks the implementation of [`Replay`] for a status alone.
-#[derive(Debug)]
-pub enum ViaStatus {}
-/// Marks the implementation of [`Replay`] for a status and a response.
-#[derive(Debug)]
-pub struct WithStatus<M>(std::marker::PhantomData<M>);
-
 impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
-    fn record(&self) -> Result<Recorded, Error> {
-        Ok(
-            Recorded::success(to_json(&self.0)?)
-                .with_header(CONTENT_TYPE.as_str(), JSON.as_bytes()),
-        )
+    fn record(&mut self) -> Result<Recorded, Error> {
+        let body = Recorded::success(to_json(&self.0)?);
+        Ok(body.with_header(CONTENT_TYPE.as_str(), JSON.as_bytes()))
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {
@@ -135,26 +122,23 @@ impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
     }
 }
 
-/// No body and no header, so nothing has to be bound as payload.
-impl Replay<ViaStatus> for StatusCode {
-    fn record(&self) -> Result<Recorded, Error> {
-        Ok(Recorded::success(Vec::new()).with_status(self.as_u16()))
+/// A response whose whole body is there. A stream is refused: [`ErrorKind::Streaming`].
+impl Replay<ViaResponse> for Response {
+    fn record(&mut self) -> Result<Recorded, Error> {
+        let body = std::mem::take(self.body_mut());
+        // Only a body of known length can be there as a whole; and then it is ready at once.
+        if body.size_hint().exact().is_none() {
+            return Err(ErrorKind::Streaming.into());
+        }
+        let read = pin!(to_bytes(body, usize::MAX)).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok(bytes)) = read else {
+            return Err(ErrorKind::Streaming.into());
+        };
+        *self.body_mut() = Body::from(bytes.clone());
+        Ok(media::record(self.status(), self.headers(), bytes.into()))
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {
-        let status = recorded
-            .status()
-            .and_then(|status| Self::from_u16(status).ok());
-        status.ok_or_else(|| ErrorKind::Decode.into())
-    }
-}
-
-impl<M, R: Replay<M>> Replay<WithStatus<M>> for (StatusCode, R) {
-    fn record(&self) -> Result<Recorded, Error> {
-        Ok(self.1.record()?.with_status(self.0.as_u16()))
-    }
-
-    fn restore(recorded: &Recorded) -> Result<Self, Error> {
-        Ok((StatusCode::restore(recorded)?, R::restore(recorded)?))
+        Ok(media::restore(recorded).map(Body::from))
     }
 }

@@ -1,47 +1,66 @@
 //! The `Idempotency-Key` header: one RFC 8941 Item of type String (draft-ietf-httpapi-idempotency-key-header-07, section 2.1).
 
-use http::HeaderMap;
 use sfv::{BareItem, Item, Parser};
 
+use super::Contract;
 use crate::{
     error::{Error, ErrorKind, KeyProblem},
     handler::IdempotencyKey,
 };
 
-const NAME: &str = "idempotency-key";
+/// The name of the header, in lower case.
+pub(crate) const NAME: &str = "idempotency-key";
 
-/// Reads the key. Two header lines are no Item: which of them would count is nobody's guess.
+/// Reads the key out of all lines with the header's name. Two of them are no Item: which would count is nobody's guess.
 ///
 /// # Errors
 /// [`ErrorKind::KeyMissing`], and [`ErrorKind::KeyInvalid`] for anything but one string of 1 to 255 bytes.
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Error> {
-    let mut lines = headers.get_all(NAME).iter();
-    let (first, more) = (lines.next(), lines.next());
-    match (first, more) {
-        (None, _) => Err(ErrorKind::KeyMissing.into()),
-        (Some(line), None) => match Parser::new(line.as_bytes()).parse::<Item>() {
+pub(crate) fn idempotency_key<'a>(
+    lines: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<IdempotencyKey, Error> {
+    read(lines, Contract::current().is_lenient())
+}
+
+fn read<'a>(
+    lines: impl IntoIterator<Item = &'a [u8]>,
+    lenient: bool,
+) -> Result<IdempotencyKey, Error> {
+    let mut lines = lines.into_iter();
+    let line = match (lines.next(), lines.next()) {
+        (None, _) => return Err(ErrorKind::KeyMissing.into()),
+        (Some(_), Some(_)) => return Err(KeyProblem::NotAString.into()),
+        (Some(line), None) => line,
+    };
+    match (Parser::new(line).parse::<Item>(), unquoted(line)) {
+        (
             Ok(Item {
                 bare_item: BareItem::String(text),
                 ..
-            }) => IdempotencyKey::new(text.as_str()),
-            _ => Err(KeyProblem::NotAString.into()),
-        },
-        (Some(_), Some(_)) => Err(KeyProblem::NotAString.into()),
+            }),
+            _,
+        ) => IdempotencyKey::new(text.as_str()),
+        (_, Some(text)) if lenient => IdempotencyKey::new(text),
+        _ => Err(KeyProblem::NotAString.into()),
     }
+}
+
+/// A key without quotes, as many clients send it. Nothing that could be a list, a parameter or a torn string.
+fn unquoted(line: &[u8]) -> Option<&str> {
+    let text = str::from_utf8(line).ok()?.trim_matches([' ', '\t']);
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',' | b';');
+    (!text.is_empty() && text.bytes().all(plain)).then_some(text)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn check(lines: &[&[u8]], expected: Result<&str, ErrorKind>) {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append("Idempotency-Key", HeaderValue::from_bytes(line).unwrap());
-        }
-        let key = idempotency_key(&headers);
+        check_as(false, lines, expected);
+    }
+
+    fn check_as(lenient: bool, lines: &[&[u8]], expected: Result<&str, ErrorKind>) {
+        let key = read(lines.iter().copied(), lenient);
         let found = key
             .as_ref()
             .map(IdempotencyKey::expose)
@@ -92,5 +111,34 @@ mod tests {
             &[long.as_bytes()],
             Err(ErrorKind::KeyInvalid(KeyProblem::TooLong { part: 1 })),
         );
+    }
+
+    #[test]
+    fn lenient_takes_a_key_without_quotes_as_the_same_key() {
+        let no_string = || Err(ErrorKind::KeyInvalid(KeyProblem::NotAString));
+        for line in [
+            &b"8e03-97"[..],
+            b" 8e03-97 ",
+            b"\"8e03-97\"",
+            b"\"8e03-97\";v=1",
+        ] {
+            check_as(true, &[line], Ok("8e03-97"));
+        }
+        for (line, key) in [(&b"1"[..], "1"), (b"?1", "?1"), (b":YWJj:", ":YWJj:")] {
+            check_as(true, &[line], Ok(key));
+        }
+        for line in [
+            &b""[..],
+            b" ",
+            b"a b",
+            b"a, b",
+            b"a;v=1",
+            b"\"a",
+            b"a\"",
+            b"\xC3\xA9",
+        ] {
+            check_as(true, &[line], no_string());
+        }
+        check_as(true, &[b"a", b"a"], no_string());
     }
 }

@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 
+use super::Contract;
 use crate::error::{Error, ErrorKind};
 
 /// The media type of [`Problem`].
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
-
-const PAGE: &str = "https://docs.rs/effectively/latest/effectively/enum.ErrorKind.html";
 
 /// The problem document. It holds no key, no payload and, above 499, nothing about the server's inside.
 #[derive(Debug, Serialize)]
@@ -21,42 +20,34 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn of(error: &Error) -> Self {
+        let contract = Contract::current();
         Self {
-            r#type: documentation(error.kind()),
+            r#type: contract.page_of(error),
             title: title(error.kind()),
-            status: error.status(),
+            status: contract.status_of(error),
             detail: detail(error),
             code: error.code(),
         }
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
     }
 
     /// As bytes. It is made of text only, so it can always be written.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
-}
 
-/// The `Link` header that section 2.7 of the draft asks for, to the page that describes the problem.
-pub(crate) fn link(error: &Error) -> String {
-    format!(
-        "<{}>; rel=\"describedby\"; type=\"text/html\"",
-        documentation(error.kind())
-    )
+    /// The `Link` header that section 2.7 of the draft asks for, to the page that describes the problem.
+    pub(crate) fn link(&self) -> String {
+        format!("<{}>; rel=\"describedby\"; type=\"text/html\"", self.r#type)
+    }
 }
 
 /// Seconds for `Retry-After`, at least one.
 pub(crate) fn retry_after_seconds(error: &Error) -> Option<u64> {
     error.retry_after().map(|wait| wait.as_secs().max(1))
-}
-
-/// The variant's place in the documentation of this crate; its name is how `Debug` begins.
-fn documentation(kind: &ErrorKind) -> String {
-    let debug = format!("{kind:?}");
-    let variant = debug
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .next()
-        .unwrap_or_default();
-    format!("{PAGE}#variant.{variant}")
 }
 
 /// The first three are the words of the draft.
@@ -73,7 +64,7 @@ fn title(kind: &ErrorKind) -> &'static str {
     }
 }
 
-fn detail(error: &Error) -> String {
+pub(super) fn detail(error: &Error) -> String {
     match error.status() {
         ..500 => error.to_string(),
         503 => "retry with the same idempotency key after a moment".to_owned(),
@@ -93,7 +84,10 @@ mod tests {
     #[test]
     fn a_problem_says_what_is_wrong_and_where_to_read_about_it() {
         let problem = json(KeyProblem::NotAString.into_kind());
-        assert_eq!(problem["type"], format!("{PAGE}#variant.KeyInvalid"));
+        assert_eq!(
+            problem["type"],
+            "https://docs.rs/effectively/latest/effectively/enum.ErrorKind.html#variant.KeyInvalid"
+        );
         assert_eq!(problem["title"], "Idempotency-Key is invalid");
         assert_eq!(problem["status"], 400);
         assert_eq!(problem["code"], "idempotency_key_invalid");

@@ -2,14 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use axum::body::Body;
 use axum::extract::{FromRef, Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use effectively::{
     Dialect, Emit, Error, Event, IdempotencyKey, Ledger, Recorded, Refusal, TxParam, idempotent,
     outbox,
+    web::{Exclude, Fingerprinted},
 };
 use effectively_tests::{TestDb, TestServer};
 use serde::{Deserialize, Serialize};
@@ -161,6 +163,100 @@ async fn touch<C: Orders>(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Answers with whatever the path asks for.
+#[idempotent(key = "{at.0}/{at.1}/{idempotency_key}")]
+async fn whole<C: Orders>(
+    tx: &mut C,
+    State(hand): State<Hand>,
+    Path(at): Path<(String, String)>,
+    idempotency_key: IdempotencyKey,
+) -> Result<Response, AppError> {
+    hand.run();
+    tx.run("insert into orders values ('whole')").await?;
+    Ok(match at.1.as_str() {
+        "headers" => {
+            let mut response = Response::new(Body::from(&b"\x00\xFFbody"[..]));
+            *response.status_mut() = StatusCode::NON_AUTHORITATIVE_INFORMATION;
+            for (name, value) in [
+                ("x-many", &b"1"[..]),
+                ("x-many", b"2, 3"),
+                ("x-many", b"\xFF"),
+                ("content-type", b"image/png"),
+                ("set-cookie", b"a=1"),
+                ("set-cookie", b"b=2"),
+                ("date", b"yesterday"),
+                ("connection", b"x-hop"),
+                ("x-hop", b"1"),
+            ] {
+                let value = HeaderValue::from_bytes(value).expect("a value");
+                response.headers_mut().append(name, value);
+            }
+            response
+        }
+        "empty" => StatusCode::NO_CONTENT.into_response(),
+        "stream" => {
+            let pieces = futures_util::stream::iter([Ok::<_, sqlx::Error>("a"), Ok("b")]);
+            Response::new(Body::from_stream(pieces))
+        }
+        "large" => "x".repeat(300 * 1024).into_response(),
+        status => {
+            let status = status.parse().map(StatusCode::from_u16);
+            status.expect("a number").expect("a status").into_response()
+        }
+    })
+}
+
+#[idempotent(key = "{user}/{idempotency_key}")]
+async fn head<C: Orders>(
+    _tx: &mut C,
+    Path(user): Path<String>,
+    idempotency_key: IdempotencyKey,
+) -> Result<(StatusCode, HeaderMap, Json<(u8, Option<u8>)>), AppError> {
+    let headers = [
+        ("location", "/orders/7"),
+        ("content-type", "application/x+json"),
+    ];
+    let headers = headers.map(|(name, value)| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )
+    });
+    Ok((
+        StatusCode::ACCEPTED,
+        headers.into_iter().collect(),
+        Json((1, None)),
+    ))
+}
+
+#[idempotent(key = "{user}/{idempotency_key}")]
+async fn unit<C: Orders>(
+    tx: &mut C,
+    Path(user): Path<String>,
+    idempotency_key: IdempotencyKey,
+) -> Result<(), AppError> {
+    tx.run("insert into orders values ('unit')")
+        .await
+        .map(drop)
+        .map_err(AppError::from)
+}
+
+enum SentAt {}
+impl Exclude for SentAt {
+    const FIELDS: &'static [&'static str] = &["/sent_at"];
+}
+
+#[idempotent(key = "{user}/{idempotency_key}", fingerprint(request))]
+async fn same<C: Orders>(
+    tx: &mut C,
+    Path(user): Path<String>,
+    idempotency_key: IdempotencyKey,
+    Fingerprinted(Json(cmd), request): Fingerprinted<Json<Place>, SentAt>,
+) -> Result<Json<String>, AppError> {
+    tx.run("insert into orders values ('same')").await?;
+    Ok(Json(cmd.item))
+}
+
 async fn order<C: Orders>(tx: &mut C, hand: &Hand, cmd: Place) -> Created {
     let run = hand.run();
     let insert = format!("insert into orders values ('{}')", cmd.item);
@@ -189,6 +285,10 @@ fn router<DB: ShopDb>(ledger: Ledger<DB>, hand: Hand) -> Router {
         .route("/{user}/orders", post(place::<DB::Connection>))
         .route("/{user}/detached", post(place_detached::<DB::Connection>))
         .route("/{user}/touch", post(touch::<DB::Connection>))
+        .route("/{user}/whole/{kind}", post(whole::<DB::Connection>))
+        .route("/{user}/head", post(head::<DB::Connection>))
+        .route("/{user}/unit", post(unit::<DB::Connection>))
+        .route("/{user}/same", post(same::<DB::Connection>))
         .with_state(App { ledger, hand })
 }
 

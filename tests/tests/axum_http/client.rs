@@ -75,7 +75,7 @@ pub async fn read(mut stream: TcpStream) -> Option<Answer> {
     // A connection that is reset has ended as well.
     let _ = end.expect("an answer within the bound");
     let split = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&bytes[..split]).expect("a head of text");
+    let head = String::from_utf8_lossy(&bytes[..split]);
     let mut lines = head.split("\r\n");
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let headers = lines.map(|line| {

@@ -16,3 +16,4 @@ mod headers;
 mod in_flight;
 mod no_database;
 mod replays;
+mod response_types;

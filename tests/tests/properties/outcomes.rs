@@ -21,7 +21,7 @@ struct Raw(Recorded);
 enum AsItIs {}
 
 impl Replay<AsItIs> for Raw {
-    fn record(&self) -> Result<Recorded, Error> {
+    fn record(&mut self) -> Result<Recorded, Error> {
         Ok(self.0.clone())
     }
 

@@ -1,0 +1,146 @@
+//! poem: the ledger and the key are extractors, the outcome and both kinds of failure are responses.
+
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+};
+
+use http::{StatusCode, header::CONTENT_TYPE};
+use poem::{
+    Body, FromRequest, IntoResponse, Request, RequestBody, Response, error::ResponseError,
+    web::Json,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::{
+    Exclude, Fingerprinted, RequestContent, ViaJson, ViaResponse, header, media,
+    response::{self, JSON},
+};
+use crate::{
+    engine::Ledger,
+    error::{Error, ErrorKind},
+    handler::{Failure, IdempotencyKey, Outcome, Replay, from_json, to_json},
+    model::Recorded,
+    store::Dialect,
+};
+
+/// From the data of the endpoint, added as `.data(ledger)`.
+impl<'a, DB: Dialect> FromRequest<'a> for Ledger<DB> {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        let missing = "the endpoint has no `Ledger` of this database: add `.data(ledger)`";
+        let error = || poem::Error::from_string(missing, StatusCode::INTERNAL_SERVER_ERROR);
+        request.data::<Self>().cloned().ok_or_else(error)
+    }
+}
+
+/// From the `Idempotency-Key` header. Missing or malformed, it is refused with 400.
+impl<'a> FromRequest<'a> for IdempotencyKey {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        let lines = request.headers().get_all(header::NAME);
+        let key = header::idempotency_key(lines.iter().map(|line| line.as_bytes()));
+        key.map_err(Into::into)
+    }
+}
+
+/// Reads the body, and lets `T` read it again. poem's extractors know no limit: that of the middleware `SizeLimit` holds.
+impl<'a, T: FromRequest<'a>, X: Exclude> FromRequest<'a> for Fingerprinted<T, X> {
+    async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
+        let body = body.take()?.into_bytes().await?;
+        let content = RequestContent::new(
+            request.method().as_str(),
+            request.uri().path(),
+            request.uri().query(),
+            request
+                .headers()
+                .get(CONTENT_TYPE)
+                .map(|value| value.as_bytes()),
+            &body,
+        );
+        let mut again = RequestBody::new(Body::from(body));
+        // In a box, or rustc takes no handler's future for `Send` (rust-lang/rust#100013).
+        let value: Pin<Box<dyn Future<Output = poem::Result<T>> + Send>> =
+            Box::pin(T::from_request(request, &mut again));
+        Ok(Self(value.await?, content))
+    }
+}
+
+/// The recorded status, kept headers and body. A replay says so, and no cache may keep it.
+///
+/// Without a recorded status a response is 200 and a refusal 422.
+impl<R> IntoResponse for Outcome<R> {
+    fn into_response(self) -> Response {
+        answer(response::of_outcome(&self))
+    }
+}
+
+/// Not a `ResponseError`, so that a handler's error may also be a `poem::Error`.
+impl<E: Into<Self>> From<Failure<E>> for poem::Error {
+    fn from(failure: Failure<E>) -> Self {
+        match failure {
+            Failure::Handler(error) => error.into(),
+            Failure::Toolkit(error) => error.into(),
+        }
+    }
+}
+
+/// RFC 9457 problem+json.
+impl ResponseError for Error {
+    fn status(&self) -> StatusCode {
+        response::of_error(self).status()
+    }
+
+    fn as_response(&self) -> Response {
+        answer(response::of_error(self))
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
+    fn record(&mut self) -> Result<Recorded, Error> {
+        let body = Recorded::success(to_json(&self.0)?);
+        Ok(body.with_header(CONTENT_TYPE.as_str(), JSON.as_bytes()))
+    }
+
+    fn restore(recorded: &Recorded) -> Result<Self, Error> {
+        from_json(recorded.body()).map(Json)
+    }
+}
+
+/// A response whose whole body is there. A stream is refused: [`ErrorKind::Streaming`].
+impl Replay<ViaResponse> for Response {
+    fn record(&mut self) -> Result<Recorded, Error> {
+        let bytes = whole(self.take_body()).ok_or(ErrorKind::Streaming)?;
+        self.set_body(bytes.clone());
+        Ok(media::record(self.status(), self.headers(), bytes))
+    }
+
+    fn restore(recorded: &Recorded) -> Result<Self, Error> {
+        Ok(answer(media::restore(recorded)))
+    }
+}
+
+/// The body, if it is there at once and in one piece: poem does not say how long a body is. A read that does not fill the
+/// buffer ends a piece, and no usual size of pieces is a multiple of the buffer's.
+fn whole(body: Body) -> Option<Vec<u8>> {
+    let mut reader = pin!(body.into_async_read());
+    let mut context = Context::from_waker(Waker::noop());
+    let (mut bytes, mut buffer, mut ended) = (Vec::new(), [0; 8191], false);
+    loop {
+        let mut read = ReadBuf::new(&mut buffer);
+        match reader.as_mut().poll_read(&mut context, &mut read) {
+            Poll::Ready(Ok(())) if read.filled().is_empty() => return Some(bytes),
+            Poll::Ready(Ok(())) if !ended => {
+                bytes.extend_from_slice(read.filled());
+                ended = read.remaining() > 0;
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn answer(response: http::Response<Vec<u8>>) -> Response {
+    let (head, body) = response.into_parts();
+    let mut answer = Response::from((head.status, body));
+    *answer.headers_mut() = head.headers;
+    answer
+}
