@@ -72,11 +72,7 @@ const NULL: &[u8] = b"null";
 impl<T: Serialize + DeserializeOwned> Replay<ViaSerde> for T {
     fn record(&mut self) -> Result<Recorded, Error> {
         let body = to_json(self)?;
-        Ok(Recorded::success(if body == NULL {
-            Vec::new()
-        } else {
-            body
-        }))
+        Ok(Recorded::json(if body == NULL { Vec::new() } else { body }))
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {

@@ -10,6 +10,8 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Recorded {
     refused: bool,
+    /// The body is JSON that serde wrote, and no header says so.
+    json: bool,
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     /// Values of `Set-Cookie`: in the first response, in no replay, never stored.
@@ -43,6 +45,7 @@ impl Recorded {
     pub fn success(body: Vec<u8>) -> Self {
         Self {
             refused: false,
+            json: false,
             status: 0,
             headers: Vec::new(),
             cookies: Vec::new(),
@@ -56,6 +59,20 @@ impl Recorded {
             refused: true,
             ..Self::success(body)
         }
+    }
+
+    /// The answer of a call that succeeded, as JSON.
+    pub(crate) fn json(body: Vec<u8>) -> Self {
+        Self {
+            json: true,
+            ..Self::success(body)
+        }
+    }
+
+    /// Whether the body is JSON though no header says so.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Sets the HTTP status; 0, the default, leaves it to the web framework.
@@ -131,7 +148,8 @@ impl Recorded {
         }
         let no_room = |_| ErrorKind::Encode("the headers of the response");
         let mut out = Vec::with_capacity(bytes);
-        out.extend([TAG, VERSION, u8::from(self.refused)]);
+        let kind = u8::from(self.refused) | u8::from(self.json) << 1;
+        out.extend([TAG, VERSION, kind]);
         out.extend(self.status.to_be_bytes());
         let count = u16::try_from(self.headers.len()).map_err(no_room)?;
         out.extend(count.to_be_bytes());
@@ -173,7 +191,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn recorded(mut self) -> Option<Recorded> {
-        let &[TAG, VERSION, refused @ (0 | 1)] = self.take(3)? else {
+        let &[TAG, VERSION, kind @ 0..=3] = self.take(3)? else {
             return None;
         };
         let status = self.u16()?;
@@ -186,7 +204,8 @@ impl<'a> Reader<'a> {
             headers.push((name, self.take(length)?.to_vec()));
         }
         Some(Recorded {
-            refused: refused == 1,
+            refused: kind & 1 != 0,
+            json: kind & 2 != 0,
             status,
             headers,
             cookies: Vec::new(),
@@ -224,7 +243,11 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_back() {
-        for recorded in [full(), Recorded::success(Vec::new())] {
+        for recorded in [
+            full(),
+            Recorded::success(Vec::new()),
+            Recorded::json(b"1".to_vec()),
+        ] {
             assert_eq!(
                 Recorded::decode(&recorded.encode(1000).unwrap()).unwrap(),
                 Recorded {

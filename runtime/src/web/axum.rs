@@ -1,15 +1,8 @@
 //! axum: the ledger and the key are extractors, the outcome and both kinds of failure are responses.
 
-use std::{
-    convert::Infallible,
-    pin::pin,
-    task::{Context, Poll, Waker},
-};
+use std::convert::Infallible;
 
-use axum::{
-    Json,
-    body::{Bytes, HttpBody, to_bytes},
-};
+use axum::{Json, body::Bytes};
 use axum_core::{
     body::Body,
     extract::{FromRef, FromRequest, FromRequestParts, Request},
@@ -126,14 +119,7 @@ impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
 impl Replay<ViaResponse> for Response {
     fn record(&mut self) -> Result<Recorded, Error> {
         let body = std::mem::take(self.body_mut());
-        // Only a body of known length can be there as a whole; and then it is ready at once.
-        if body.size_hint().exact().is_none() {
-            return Err(ErrorKind::Streaming.into());
-        }
-        let read = pin!(to_bytes(body, usize::MAX)).poll(&mut Context::from_waker(Waker::noop()));
-        let Poll::Ready(Ok(bytes)) = read else {
-            return Err(ErrorKind::Streaming.into());
-        };
+        let bytes = media::whole(body).ok_or(ErrorKind::Streaming)?;
         *self.body_mut() = Body::from(bytes.clone());
         Ok(media::record(self.status(), self.headers(), bytes.into()))
     }

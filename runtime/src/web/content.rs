@@ -78,15 +78,6 @@ impl Exclude for Nothing {
 pub struct RequestContent<X = Nothing>(Value, PhantomData<fn() -> X>);
 
 impl<X: Exclude> RequestContent<X> {
-    #[cfg_attr(
-        not(any(
-            feature = "axum",
-            feature = "actix-web",
-            feature = "poem",
-            feature = "salvo"
-        )),
-        expect(dead_code, reason = "the adapters make it")
-    )]
     pub(super) fn new(
         method: &str,
         path: &str,

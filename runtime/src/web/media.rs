@@ -59,17 +59,9 @@ impl<M, R: Replay<M>> Replay<ViaHead<M>> for (StatusCode, HeaderMap, R) {
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in recorded.headers() {
-            let pair = (HeaderName::try_from(name), HeaderValue::from_bytes(value));
-            let (Ok(name), Ok(value)) = pair else {
-                return Err(ErrorKind::Decode.into());
-            };
-            headers.append(name, value);
-        }
         Ok((
             StatusCode::restore(recorded)?,
-            headers,
+            headers(recorded)?,
             R::restore(recorded)?,
         ))
     }
@@ -80,9 +72,36 @@ pub(super) fn record(status: impl Into<u16>, headers: &HeaderMap, body: Vec<u8>)
     with_headers(Recorded::success(body).with_status(status.into()), headers)
 }
 
+/// A body that is there as a whole. A stream, whose length nobody knows, is not; and one of known length must be ready at once.
+#[cfg(any(feature = "axum", feature = "poem"))]
+pub(super) fn whole<B: http_body::Body>(body: B) -> Option<bytes::Bytes> {
+    use std::task::{Context, Poll, Waker};
+
+    use http_body_util::BodyExt;
+
+    body.size_hint().exact()?;
+    let read = std::pin::pin!(body.collect()).poll(&mut Context::from_waker(Waker::noop()));
+    match read {
+        Poll::Ready(Ok(all)) => Some(all.to_bytes()),
+        Poll::Ready(Err(_)) | Poll::Pending => None,
+    }
+}
+
 /// That response again. What a framework adds to an empty body must not be added here.
 pub(super) fn restore(recorded: &Recorded) -> http::Response<Vec<u8>> {
     response::of_recorded(recorded)
+}
+
+pub(super) fn headers(recorded: &Recorded) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in recorded.headers() {
+        let pair = (HeaderName::try_from(name), HeaderValue::from_bytes(value));
+        let (Ok(name), Ok(value)) = pair else {
+            return Err(ErrorKind::Decode.into());
+        };
+        headers.append(name, value);
+    }
+    Ok(headers)
 }
 
 /// In place of those of the same name. What `Connection` names belongs to that connection as well (RFC 9110 section 7.6.1).

@@ -8,6 +8,16 @@
 //! An adapter is one file with the same parts in the same order: the ledger and the key as extractors, `Fingerprinted`, the
 //! responses of `Outcome`, `Failure` and `Error`, and `Replay` for the framework's own types.
 
+#![cfg_attr(
+    not(any(
+        feature = "actix-web",
+        feature = "axum",
+        feature = "poem",
+        feature = "salvo"
+    )),
+    allow(dead_code, reason = "the adapters of these frameworks use it")
+)]
+
 mod content;
 mod contract;
 pub(crate) mod header;

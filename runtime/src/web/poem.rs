@@ -1,17 +1,15 @@
 //! poem: the ledger and the key are extractors, the outcome and both kinds of failure are responses.
 
-use std::{
-    pin::{Pin, pin},
-    task::{Context, Poll, Waker},
-};
+use std::{io, pin::Pin};
 
+use bytes::Bytes;
 use http::{StatusCode, header::CONTENT_TYPE};
+use http_body_util::combinators::BoxBody;
 use poem::{
     Body, FromRequest, IntoResponse, Request, RequestBody, Response, error::ResponseError,
     web::Json,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
     Exclude, Fingerprinted, RequestContent, ViaJson, ViaResponse, header, media,
@@ -109,32 +107,14 @@ impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
 /// A response whose whole body is there. A stream is refused: [`ErrorKind::Streaming`].
 impl Replay<ViaResponse> for Response {
     fn record(&mut self) -> Result<Recorded, Error> {
-        let bytes = whole(self.take_body()).ok_or(ErrorKind::Streaming)?;
+        let bytes = media::whole(BoxBody::<Bytes, io::Error>::from(self.take_body()))
+            .ok_or(ErrorKind::Streaming)?;
         self.set_body(bytes.clone());
-        Ok(media::record(self.status(), self.headers(), bytes))
+        Ok(media::record(self.status(), self.headers(), bytes.into()))
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {
         Ok(answer(media::restore(recorded)))
-    }
-}
-
-/// The body, if it is there at once and in one piece: poem does not say how long a body is. A read that does not fill the
-/// buffer ends a piece, and no usual size of pieces is a multiple of the buffer's.
-fn whole(body: Body) -> Option<Vec<u8>> {
-    let mut reader = pin!(body.into_async_read());
-    let mut context = Context::from_waker(Waker::noop());
-    let (mut bytes, mut buffer, mut ended) = (Vec::new(), [0; 8191], false);
-    loop {
-        let mut read = ReadBuf::new(&mut buffer);
-        match reader.as_mut().poll_read(&mut context, &mut read) {
-            Poll::Ready(Ok(())) if read.filled().is_empty() => return Some(bytes),
-            Poll::Ready(Ok(())) if !ended => {
-                bytes.extend_from_slice(read.filled());
-                ended = read.remaining() > 0;
-            }
-            _ => return None,
-        }
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn of_recorded(recorded: &Recorded) -> Response<Vec<u8>> {
             headers.append(name, value);
         }
     }
-    if !recorded.body().is_empty() && !headers.contains_key(CONTENT_TYPE) {
+    if recorded.is_json() && !recorded.body().is_empty() && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     }
     response

@@ -63,35 +63,40 @@ impl<'ex, T: Extractible<'ex> + Send, X: Exclude> Extractible<'ex> for Fingerpri
         T::metadata()
     }
 
-    async fn extract(
+    fn extract(
         request: &'ex mut Request,
         depot: &'ex mut Depot,
-    ) -> Result<Self, impl Writer + Send + Debug + 'static> {
-        Self::extract_with_arg(request, depot, "").await
+    ) -> impl Future<Output = Result<Self, impl Writer + Send + Debug + 'static>> + Send {
+        Self::extract_with_arg(request, depot, "")
     }
 
-    async fn extract_with_arg(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "only so is it `Send` for every `'ex`"
+    )]
+    fn extract_with_arg(
         request: &'ex mut Request,
         depot: &'ex mut Depot,
         name: &str,
-    ) -> Result<Self, impl Writer + Send + Debug + 'static> {
-        let body = match request.payload().await {
-            Ok(body) => body.clone(),
-            Err(error) => return Err(Rejection::Body(error)),
-        };
-        let content = RequestContent::new(
-            request.method().as_str(),
-            request.uri().path(),
-            request.uri().query(),
-            request
-                .headers()
-                .get(CONTENT_TYPE)
-                .map(|value| value.as_bytes()),
-            &body,
-        );
-        match T::extract_with_arg(request, depot, name).await {
-            Ok(value) => Ok(Self(value, content)),
-            Err(error) => Err(Rejection::Value(error)),
+    ) -> impl Future<Output = Result<Self, impl Writer + Send + Debug + 'static>> + Send {
+        async move {
+            let body = match request.payload().await {
+                Ok(body) => body.clone(),
+                Err(error) => return Err(Rejection::Body(error)),
+            };
+            let content = RequestContent::new(
+                request.method().as_str(),
+                request.uri().path(),
+                request.uri().query(),
+                request
+                    .headers()
+                    .get(CONTENT_TYPE)
+                    .map(|value| value.as_bytes()),
+                &body,
+            );
+            let value = T::extract_with_arg(request, depot, name).await;
+            let with_content = |value| Self(value, content);
+            value.map(with_content).map_err(Rejection::Value)
         }
     }
 }
@@ -153,7 +158,7 @@ impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
 /// A response whose whole body is there. A stream is refused: [`ErrorKind::Streaming`].
 impl Replay<ViaResponse> for Response {
     fn record(&mut self) -> Result<Recorded, Error> {
-        // Cookies become headers by this.
+        // Its cookies are headers only now.
         let (head, body) = self.strip_to_hyper().into_parts();
         let bytes = whole(body).ok_or(ErrorKind::Streaming)?;
         let recorded = media::record(head.status, &head.headers, bytes.clone());

@@ -5,27 +5,18 @@
 //! ```
 //! # #[cfg(feature = "sqlite")]
 //! # mod example {
-//! use effectively::{Ledger, handlers, idempotent, web::tonic::RequestExt};
-//! use sqlx::{Sqlite, SqliteConnection};
-//! use tonic::{Request, Response, Status};
-//! # pub trait User { fn user(&self) -> &str; }
+//! # use effectively::{Ledger, handlers, idempotent, web::tonic::RequestExt};
+//! # use sqlx::{Sqlite, SqliteConnection};
+//! # use tonic::{Request, Response, Status};
+//! # trait User { fn user(&self) -> &str; }
 //! # impl User for Request<i64> { fn user(&self) -> &str { "" } }
-//! # #[tonic::async_trait]
-//! # pub trait Orders { async fn cancel(&self, request: Request<i64>) -> Result<Response<()>, Status>; }
-//!
-//! pub struct Service {
-//!     ledger: Ledger<Sqlite>,
-//! }
-//!
+//! # trait Orders { async fn cancel(&self, request: Request<i64>) -> Result<Response<()>, Status>; }
+//! # struct Service { ledger: Ledger<Sqlite> }
 //! #[handlers(from = self.ledger)]
-//! #[tonic::async_trait]
+//! // #[tonic::async_trait]
 //! impl Orders for Service {
-//!     #[idempotent(key = "{request.user()}/{request.idempotency_key()}", on_error = "record", transparent)]
-//!     async fn cancel(
-//!         &self,
-//!         tx: &mut SqliteConnection,
-//!         request: Request<i64>,
-//!     ) -> Result<Response<()>, Status> {
+//!     #[idempotent(key = "{request.user()}/{request.idempotency_key()}", transparent)]
+//!     async fn cancel(&self, tx: &mut SqliteConnection, request: Request<i64>) -> Result<Response<()>, Status> {
 //! #       let _ = (tx, request);
 //!         // …
 //! #       Ok(Response::new(()))
@@ -44,7 +35,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use prost::Message;
 use tonic::{
     Code, Request, Response, Status,
@@ -123,7 +114,7 @@ impl<T: Message + Default> Replay<ViaProst> for Response<T> {
     fn restore(recorded: &Recorded) -> Result<Self, Error> {
         let message = T::decode(recorded.body()).map_err(|_| ErrorKind::Decode)?;
         let mut response = Self::new(message);
-        *response.metadata_mut().as_mut() = headers(recorded).ok_or(ErrorKind::Decode)?;
+        *response.metadata_mut().as_mut() = media::headers(recorded)?;
         Ok(response)
     }
 
@@ -156,21 +147,10 @@ impl Refusal for Status {
 
     /// Marked as a replay.
     fn from_refusal(recorded: &Recorded) -> Option<Self> {
-        let mut status = Self::from_header_map(&headers(recorded)?)?;
+        let mut status = Self::from_header_map(&media::headers(recorded).ok()?)?;
         mark(status.metadata_mut());
         Some(status)
     }
-}
-
-fn headers(recorded: &Recorded) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in recorded.headers() {
-        headers.append(
-            HeaderName::try_from(name).ok()?,
-            HeaderValue::from_bytes(value).ok()?,
-        );
-    }
-    Some(headers)
 }
 
 fn mark(metadata: &mut MetadataMap) {
@@ -178,4 +158,42 @@ fn mark(metadata: &mut MetadataMap) {
     metadata
         .as_mut()
         .insert(marker, HeaderValue::from_static("true"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_a_client_can_do_and_nothing_of_the_inside() {
+        for (kind, code, retry) in [
+            (ErrorKind::KeyMissing, Code::InvalidArgument, false),
+            (ErrorKind::Mismatch, Code::FailedPrecondition, false),
+            (ErrorKind::InFlight, Code::Aborted, true),
+            (ErrorKind::CommitUnknown, Code::Unavailable, true),
+            (ErrorKind::TablesMissing, Code::Internal, false),
+        ] {
+            let status = Status::from(Error::from(kind));
+            assert_eq!(status.code(), code);
+            assert_eq!(status.metadata().contains_key("retry-after"), retry);
+            assert!(!status.message().contains("table"));
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_comes_back_and_says_so() {
+        let mut first = Response::new(String::from("tea"));
+        let bytes = MetadataValue::from_bytes(&[0, 255]);
+        first.metadata_mut().insert_bin("x-bin", bytes.clone());
+        let mut again = <Response<String>>::replay(&first.record().unwrap()).unwrap();
+        assert_eq!(again.get_ref(), "tea");
+        assert_eq!(again.metadata_mut().remove_bin("x-bin"), Some(bytes));
+        assert!(again.metadata().contains_key("idempotent-replayed"));
+        let first = Status::with_details(Code::NotFound, "100 %", vec![0, 255].into());
+        let again = Status::from_refusal(&first.refusal().unwrap()).unwrap();
+        assert_eq!((again.code(), again.message()), (first.code(), "100 %"));
+        assert_eq!(again.details(), [0, 255]);
+        assert!(again.metadata().contains_key("idempotent-replayed"));
+        assert_eq!(Status::internal("").refusal(), None);
+    }
 }

@@ -1,9 +1,11 @@
 //! An interrupted key is never run again by itself: an operator finds it, looks, and releases it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use effectively::ErrorKind;
-use effectively_tests::{TestDb, on_every_database};
+use effectively_tests::{TestDb, eventually, on_every_database};
 use tokio::task::JoinSet;
 
 use crate::held::Held;
@@ -82,6 +84,7 @@ async fn a_key_in_flight_cannot_be_released<DB: ShopDb>(db: TestDb<DB>) {
 async fn a_key_is_marked_as_interrupted_beside_a_queue_of_other_calls<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;
     let mut others = JoinSet::new();
+    let arrived = Arc::new(AtomicUsize::new(0));
     let end = if DB::NAME == "MySQL" {
         "commit"
     } else {
@@ -93,10 +96,17 @@ async fn a_key_is_marked_as_interrupted_beside_a_queue_of_other_calls<DB: ShopDb
             for n in 0..100 {
                 let (ledger, runs) = (shop.ledger.clone(), shop.runs.clone());
                 let work = Duration::from_millis(60);
-                others.spawn(async move { order_on(&ledger, &runs, &format!("{n}"), work).await });
+                let arrived = arrived.clone();
+                others.spawn(async move {
+                    arrived.fetch_add(1, Ordering::SeqCst);
+                    order_on(&ledger, &runs, &format!("{n}"), work).await
+                });
             }
             // They stand in line, or have begun where there are many writers.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            eventually(Duration::from_secs(10), async || {
+                arrived.load(Ordering::SeqCst) == 100
+            })
+            .await;
             DB::execute(tx, end).await?;
             Ok::<_, ShopError>(())
         })

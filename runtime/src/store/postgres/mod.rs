@@ -133,6 +133,9 @@ impl Verbs for Postgres {
     }
 
     async fn rollback(conn: &mut PgConnection) -> sqlx::Result<()> {
+        if <Postgres as Database>::TransactionManager::get_transaction_depth(conn) == 1 {
+            return <Postgres as Database>::TransactionManager::rollback(conn).await;
+        }
         // Also ends a transaction that sqlx does not know of: BEGIN reached the server, its message failed later.
         raw_sql("ROLLBACK").execute(&mut *conn).await?;
         lower_depth(conn);
