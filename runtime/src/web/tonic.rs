@@ -125,20 +125,15 @@ impl<T: Message + Default> Replay<ViaProst> for Response<T> {
     }
 }
 
-/// Final is a code that says something about the request; with one about the moment or the server, the key is free again.
+/// Final is a code about the state that the operation met: `NOT_FOUND`, `ALREADY_EXISTS`, `FAILED_PRECONDITION`. One about the
+/// request's form frees the key for the corrected request, and one about the moment or the server for a retry.
 ///
 /// Code, message, details and metadata are recorded as the headers of gRPC, without an HTTP status.
 impl Refusal for Status {
     fn refusal(&self) -> Option<Recorded> {
         let is_final = matches!(
             self.code(),
-            Code::InvalidArgument
-                | Code::NotFound
-                | Code::AlreadyExists
-                | Code::PermissionDenied
-                | Code::FailedPrecondition
-                | Code::OutOfRange
-                | Code::Unimplemented
+            Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition
         );
         let mut headers = HeaderMap::new();
         self.add_header(&mut headers).ok()?;
@@ -194,6 +189,8 @@ mod tests {
         assert_eq!((again.code(), again.message()), (first.code(), "100 %"));
         assert_eq!(again.details(), [0, 255]);
         assert!(again.metadata().contains_key("idempotent-replayed"));
-        assert_eq!(Status::internal("").refusal(), None);
+        for free in [Status::internal(""), Status::invalid_argument("")] {
+            assert_eq!(free.refusal(), None);
+        }
     }
 }
