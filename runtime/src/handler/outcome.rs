@@ -47,7 +47,12 @@ impl<R> Outcome<R> {
         if self.recorded.is_refusal() {
             return Err(Failure::Handler(Refused(self.recorded)));
         }
-        R::restore(&self.recorded).map_err(Failure::Toolkit)
+        let response = if self.replay {
+            R::replay(&self.recorded)
+        } else {
+            R::restore(&self.recorded)
+        };
+        response.map_err(Failure::Toolkit)
     }
 }
 

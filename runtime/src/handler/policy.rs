@@ -67,7 +67,7 @@ pub enum Record {}
 pub trait OnErr<E> {
     /// The refusal to record, if the error is one.
     fn refusal(error: &E) -> Option<Recorded>;
-    /// The error again, from a recorded refusal.
+    /// The error of a replay, from the recorded refusal.
     fn restore(recorded: &Recorded) -> Option<E>;
 }
 
@@ -87,7 +87,7 @@ impl<E: Refusal> OnErr<E> for Record {
     }
 
     fn restore(recorded: &Recorded) -> Option<E> {
-        E::from_refusal(recorded)
+        E::replay(recorded)
     }
 }
 

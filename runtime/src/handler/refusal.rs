@@ -43,6 +43,11 @@ pub trait Refusal: Sized {
         let _ = recorded;
         None
     }
+
+    /// What a `transparent` handler returns for a replay: the error, marked as one where the type can carry that.
+    fn replay(recorded: &Recorded) -> Option<Self> {
+        Self::from_refusal(recorded)
+    }
 }
 
 impl Recorded {

@@ -52,7 +52,7 @@ pub trait Replay<M>: Sized {
     /// [`ErrorKind::Decode`] when the bytes are not such a value.
     fn restore(recorded: &Recorded) -> Result<Self, Error>;
 
-    /// What a `transparent` handler returns for a replay: the value, marked as one where the type can carry that.
+    /// The value for a replay, marked as one where the type can carry that.
     ///
     /// # Errors
     /// As [`restore`](Self::restore).

@@ -140,9 +140,12 @@ impl Refusal for Status {
         is_final.then(|| media::with_headers(Recorded::refusal(Vec::new()), &headers))
     }
 
-    /// Marked as a replay.
     fn from_refusal(recorded: &Recorded) -> Option<Self> {
-        let mut status = Self::from_header_map(&media::headers(recorded).ok()?)?;
+        Self::from_header_map(&media::headers(recorded).ok()?)
+    }
+
+    fn replay(recorded: &Recorded) -> Option<Self> {
+        let mut status = Self::from_refusal(recorded)?;
         mark(status.metadata_mut());
         Some(status)
     }
@@ -185,7 +188,7 @@ mod tests {
         assert_eq!(again.metadata_mut().remove_bin("x-bin"), Some(bytes));
         assert!(again.metadata().contains_key("idempotent-replayed"));
         let first = Status::with_details(Code::NotFound, "100 %", vec![0, 255].into());
-        let again = Status::from_refusal(&first.refusal().unwrap()).unwrap();
+        let again = <Status as Refusal>::replay(&first.refusal().unwrap()).unwrap();
         assert_eq!((again.code(), again.message()), (first.code(), "100 %"));
         assert_eq!(again.details(), [0, 255]);
         assert!(again.metadata().contains_key("idempotent-replayed"));
