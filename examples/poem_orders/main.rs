@@ -51,15 +51,19 @@ async fn place_order<C: Orders>(
     Ok(Emit::new((StatusCode::CREATED, headers, Json(receipt))).event(placed))
 }
 
+/// In bytes.
+const LARGEST_BODY: usize = 2 << 20;
+
 /// `#[handler]` cannot tell the connection from the arguments, so a handler for several databases is called by hand.
 async fn post_order<C: Orders>(request: Request) -> poem::Result<Response> {
     let (request, mut body) = request.split();
-    let placed = place_order::<C>(
-        Ledger::from_request(&request, &mut body).await?,
-        User::from_request(&request, &mut body).await?,
-        IdempotencyKey::from_request(&request, &mut body).await?,
-        Json::from_request(&request, &mut body).await?,
-    );
+    let ledger = Ledger::from_request(&request, &mut body).await?;
+    let user = User::from_request(&request, &mut body).await?;
+    let key = IdempotencyKey::from_request(&request, &mut body).await?;
+    // poem's `Json` knows no limit.
+    let bytes = body.take()?.into_bytes_limit(LARGEST_BODY).await?;
+    let order = Json::from_request(&request, &mut RequestBody::new(bytes.into())).await?;
+    let placed = place_order::<C>(ledger, user, key, order);
     Ok(placed.await?.into_response())
 }
 

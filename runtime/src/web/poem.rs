@@ -41,10 +41,13 @@ impl<'a> FromRequest<'a> for IdempotencyKey {
     }
 }
 
-/// Reads the body, and lets `T` read it again. poem's extractors know no limit: that of the middleware `SizeLimit` holds.
+/// The largest body that [`Fingerprinted`] reads, in bytes: poem's own extractors know no limit. It is axum's default.
+const LARGEST_BODY: usize = 2 << 20;
+
+/// Reads a body of at most 2 MiB, and lets `T` read it again. A larger one is refused with 413.
 impl<'a, T: FromRequest<'a>, X: Exclude> FromRequest<'a> for Fingerprinted<T, X> {
     async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let body = body.take()?.into_bytes().await?;
+        let body = body.take()?.into_bytes_limit(LARGEST_BODY).await?;
         let content = RequestContent::new(
             request.method().as_str(),
             request.uri().path(),
