@@ -1,5 +1,8 @@
 //! A client that hangs up and comes back gets the right answer, there is one effect, and no other request notices.
 
+use std::thread;
+use std::time::Duration;
+
 use effectively_tests::TestServer;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -15,6 +18,7 @@ on_every_server!(
 on_every_server!(and every database:
     a_client_that_hangs_up_in_the_body_gets_its_answer_with_the_retry,
     hang_ups_cost_nobody_else_an_order,
+    a_client_that_hangs_up_at_any_moment_of_its_call_is_served_once,
 );
 
 /// The two ways in which a connection can end.
@@ -76,6 +80,31 @@ async fn a_client_that_hangs_up_in_the_body_gets_its_answer_with_the_retry<DB: T
         shop.until_idle().await;
     }
     assert_eq!(shop.stored().await, (2, 2, 2));
+}
+
+/// Before the claim, in the body, while committing, after it: the moment moves through all of the call.
+async fn a_client_that_hangs_up_at_any_moment_of_its_call_is_served_once<DB: TestServer>(
+    shop: Shop<DB>,
+) {
+    let mut replays = 0;
+    for number in 0..60_u32 {
+        let key = number.to_string();
+        let client = open(shop.server.address, &request(&key, &slow(2))).await;
+        // The server is another process; a timer of tokio is too coarse for this.
+        thread::sleep(number * Duration::from_micros(150));
+        WAYS[number as usize % 2](client);
+        let retry = shop.server.ask(&key, &slow(2)).await;
+        assert_eq!(retry.status, 201);
+        replays += usize::from(retry.is_replay());
+        let again = shop.server.ask(&key, &slow(2)).await;
+        assert_eq!((again.kind(), &again.body), ((201, true), &retry.body));
+    }
+    assert!(
+        replays > 20,
+        "only {replays} calls were over when the retry came"
+    );
+    shop.until_idle().await;
+    assert_eq!(shop.stored().await, (60, 60, 60));
 }
 
 async fn hang_ups_cost_nobody_else_an_order<DB: TestServer>(shop: Shop<DB>) {
