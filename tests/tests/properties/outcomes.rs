@@ -122,9 +122,11 @@ fn whatever_is_recorded_is_replayed_as_it_was() {
         if !is_final(&recorded) {
             // It asks for a retry: its caller gets it, and nobody after that.
             match first {
-                Ok(first) => prop_assert!(!recorded.is_refusal() && *first.recorded() == recorded),
+                Ok(first) => {
+                    prop_assert!(!recorded.is_refusal() && *first.recorded() == recorded);
+                }
                 Err(Failure::Handler(error)) => {
-                    prop_assert!(recorded.is_refusal() && error.0 == recorded)
+                    prop_assert!(recorded.is_refusal() && error.0 == recorded);
                 }
                 Err(Failure::Toolkit(error)) => prop_assert!(false, "{error}"),
             }
