@@ -45,7 +45,7 @@ impl Names {
         self.schema.as_deref()
     }
 
-    /// The full name of a table or function.
+    /// The full name of a table or procedure.
     pub(crate) fn full(&self, name: &str) -> String {
         match &self.schema {
             Some(schema) => format!("{schema}.{}{name}", self.prefix),
@@ -69,7 +69,7 @@ impl Names {
             "TABLE ",
             "ON ",
             "REFERENCES ",
-            "FUNCTION ",
+            "PROCEDURE ",
             "INTO ",
             "UPDATE ",
         ];
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_goes_before_tables_and_functions_and_not_before_indexes() {
+    fn a_schema_goes_before_tables_and_procedures_and_not_before_indexes() {
         let names = Names::new(Some("app".into()), Some("once_".into())).unwrap();
         assert_eq!(
             names.fill("SELECT 1 FROM {claims}"),
@@ -128,8 +128,8 @@ mod tests {
             "CREATE INDEX once_claims_expires_at ON app.once_claims (expires_at)"
         );
         assert_eq!(
-            names.rename("CREATE FUNCTION effectively_claim () AS $$ UPDATE effectively_claims SET gate = NULL $$"),
-            "CREATE FUNCTION app.once_claim () AS $$ UPDATE app.once_claims SET gate = NULL $$"
+            names.rename("CREATE PROCEDURE effectively_claim () AS $$ UPDATE effectively_claims SET gate = NULL $$"),
+            "CREATE PROCEDURE app.once_claim () AS $$ UPDATE app.once_claims SET gate = NULL $$"
         );
     }
 }

@@ -23,7 +23,7 @@ pub(super) const RELEASE: &str = "DELETE FROM {claims} WHERE id = $1 AND outcome
 pub(super) const PURGE: &str = "DELETE FROM {claims} WHERE id IN (SELECT id FROM {claims} \
      WHERE expires_at <= now() AND outcome IS NOT NULL ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)";
 
-/// SQLSTATEs that the functions of the migration raise, out of a class that the SQL standard leaves free.
+/// SQLSTATEs that the procedures of the migration raise, out of a class that the SQL standard leaves free.
 const HELD: &str = "ZE001";
 const NOT_OURS: &str = "ZE002";
 /// SQLSTATE of a failed cast: how the fence of a call without a key raises.
@@ -89,8 +89,8 @@ fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
     );
     let _ = write!(
         message,
-        "SELECT {function}('\\x{id}', '{scope}', '\\x{attempt}', {fingerprint}, {retention}, {lock})",
-        function = sql.claim,
+        "CALL {procedure}('\\x{id}', '{scope}', '\\x{attempt}', {fingerprint}, {retention}, {lock})",
+        procedure = sql.claim,
         scope = claim.scope,
         retention = claim.retention.as_millis(),
     );
@@ -215,7 +215,7 @@ fn literal_fence(sql: &Sql, end: &Completion<'_>) -> String {
     match end.claim {
         None => outbox::witness(end.attempt),
         Some((hash, outcome)) => format!(
-            "SELECT {}('\\x{}', '\\x{}', '\\x{}')",
+            "CALL {}('\\x{}', '\\x{}', '\\x{}')",
             sql.complete_or_raise,
             Hex(&hash.0),
             Hex(end.attempt.bytes()),

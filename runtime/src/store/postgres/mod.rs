@@ -2,7 +2,7 @@
 //!
 //! The claim is `INSERT … ON CONFLICT DO NOTHING` behind a try-lock, so it never waits: a key in flight elsewhere is known at
 //! once. The unique key decides, the lock only saves the wait. The open claim points into an empty table through a deferred
-//! foreign key, so a COMMIT that is not ours fails in the database. Claim and fence are functions of the migration: the server
+//! foreign key, so a COMMIT that is not ours fails in the database. Claim and fence are procedures of the migration: the server
 //! plans what is in them once per session, where a raw message is parsed and planned for every call.
 
 use std::time::Duration;
@@ -199,7 +199,7 @@ fn begin_at(isolation: Isolation) -> &'static str {
 }
 
 /// The server notices when the client is gone: a closed connection frees the pool's slot at once, but its statement would run
-/// on and hold its locks. The claim's function sets it, too.
+/// on and hold its locks. The claim's procedure sets it, too.
 const NOTICE_LOST_CLIENT: &str = "SET LOCAL client_connection_check_interval = 1000; ";
 
 /// Begins with a whole message, so that sqlx counts depth 1 and a `begin` in the body is a savepoint.

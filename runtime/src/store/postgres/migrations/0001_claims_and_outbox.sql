@@ -46,14 +46,14 @@ CREATE TABLE effectively_outbox (
 );
 
 -- Claims a key or raises. Never waits: the try-lock tells that another call holds the key, the primary key decides.
--- A function, so that the server plans its statements once per session and not once per call.
-CREATE FUNCTION effectively_claim (
+-- A procedure, so that the server plans its statements once per session and not once per call. CALL is not planned at all.
+CREATE PROCEDURE effectively_claim (
     claim_id bytea, claim_scope text, claim_attempt bytea, claim_fingerprint bytea, retention_ms bigint, lock_id bigint
-) RETURNS void LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql AS $$
 BEGIN
-    -- The server notices when the client is gone; its statement would run on and hold its locks.
-    PERFORM set_config('client_connection_check_interval', '1000', true);
-    IF pg_try_advisory_xact_lock(lock_id) THEN
+    -- The setting: the server notices when the client is gone; its statement would run on and hold its locks. A condition is
+    -- evaluated directly, where PERFORM would be a query.
+    IF set_config('client_connection_check_interval', '1000', true) IS NOT NULL AND pg_try_advisory_xact_lock(lock_id) THEN
         INSERT INTO effectively_claims (id, scope, attempt, fingerprint, gate, expires_at)
         VALUES (claim_id, claim_scope, claim_attempt, claim_fingerprint, 1, now() + retention_ms * interval '1 millisecond')
         ON CONFLICT DO NOTHING;
@@ -66,8 +66,8 @@ END
 $$;
 
 -- The fence in one message with COMMIT: closes the open claim of this attempt or raises. An UPDATE of no row would let COMMIT go on.
-CREATE FUNCTION effectively_complete_or_raise (claim_id bytea, claim_attempt bytea, claim_outcome bytea)
-RETURNS void LANGUAGE plpgsql AS $$
+CREATE PROCEDURE effectively_complete_or_raise (claim_id bytea, claim_attempt bytea, claim_outcome bytea)
+LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE effectively_claims SET outcome = claim_outcome, gate = NULL
     WHERE id = claim_id AND attempt = claim_attempt AND gate = 1;
