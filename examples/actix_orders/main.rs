@@ -41,11 +41,7 @@ async fn place_order<C: Orders>(
 ) -> Result<Emit<(StatusCode, HeaderMap, Json<Receipt>)>, ApiError> {
     let order_id = tx.insert(&user.0, &order).await?;
     order.work().await?;
-    let receipt = Receipt {
-        order_id,
-        item: order.item,
-        quantity: order.quantity,
-    };
+    let receipt = order.receipt(order_id);
     let mut headers = HeaderMap::new();
     if let Ok(location) = HeaderValue::try_from(receipt.location()) {
         headers.insert(header::LOCATION, location);

@@ -44,11 +44,7 @@ impl<C: Orders> Place<C> {
         let JsonBody(order) = order;
         let order_id = tx.insert(&user.0, &order).await?;
         order.work().await?;
-        let receipt = Receipt {
-            order_id,
-            item: order.item,
-            quantity: order.quantity,
-        };
+        let receipt = order.receipt(order_id);
         let mut headers = HeaderMap::new();
         if let Ok(location) = HeaderValue::try_from(receipt.location()) {
             headers.insert(header::LOCATION, location);

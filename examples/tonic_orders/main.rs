@@ -51,11 +51,7 @@ impl<C: Orders> api::orders_server::Orders for Service<C> {
         let order = order(request.get_ref()).map_err(Status::invalid_argument)?;
         let order_id = tx.insert(request.user(), &order).await.map_err(status)?;
         order.work().await.map_err(status)?;
-        let receipt = orders::Receipt {
-            order_id,
-            item: order.item,
-            quantity: order.quantity,
-        };
+        let receipt = order.receipt(order_id);
         let placed = receipt.placed();
         Ok(Emit::new(Response::new(receipt.into())).event(placed))
     }

@@ -98,6 +98,15 @@ impl PlaceOrder {
         }
     }
 
+    /// The answer to it.
+    pub fn receipt(self, order_id: i64) -> Receipt {
+        Receipt {
+            order_id,
+            item: self.item,
+            quantity: self.quantity,
+        }
+    }
+
     /// The slow and the unlucky part of the work.
     ///
     /// # Errors

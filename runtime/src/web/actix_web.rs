@@ -22,7 +22,7 @@ use super::{
 use crate::{
     engine::Ledger,
     error::{Error, ErrorKind},
-    handler::{Failure, IdempotencyKey, Outcome, Replay, from_json, to_json},
+    handler::{Failure, IdempotencyKey, Outcome, Replay, from_json},
     model::Recorded,
     store::Dialect,
 };
@@ -113,8 +113,7 @@ impl ResponseError for Error {
 
 impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
     fn record(&mut self) -> Result<Recorded, Error> {
-        let body = Recorded::success(to_json(&self.0)?);
-        Ok(body.with_header(CONTENT_TYPE.as_str(), response::JSON.as_bytes()))
+        media::record_json(&self.0)
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {

@@ -12,13 +12,12 @@ use http::{header::CONTENT_TYPE, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Exclude, Fingerprinted, RequestContent, ViaJson, ViaResponse, header, media,
-    response::{self, JSON},
+    Exclude, Fingerprinted, RequestContent, ViaJson, ViaResponse, header, media, response,
 };
 use crate::{
     engine::Ledger,
     error::{Error, ErrorKind},
-    handler::{Failure, IdempotencyKey, Outcome, Replay, from_json, to_json},
+    handler::{Failure, IdempotencyKey, Outcome, Replay, from_json},
     model::Recorded,
     store::Dialect,
 };
@@ -106,8 +105,7 @@ impl IntoResponse for Error {
 
 impl<T: Serialize + DeserializeOwned> Replay<ViaJson> for Json<T> {
     fn record(&mut self) -> Result<Recorded, Error> {
-        let body = Recorded::success(to_json(&self.0)?);
-        Ok(body.with_header(CONTENT_TYPE.as_str(), JSON.as_bytes()))
+        media::record_json(&self.0)
     }
 
     fn restore(recorded: &Recorded) -> Result<Self, Error> {

@@ -2,12 +2,16 @@
 
 use std::marker::PhantomData;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONNECTION};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE},
+};
+use serde::Serialize;
 
 use super::response;
 use crate::{
     error::{Error, ErrorKind},
-    handler::Replay,
+    handler::{Replay, to_json},
     model::Recorded,
 };
 
@@ -65,6 +69,12 @@ impl<M, R: Replay<M>> Replay<ViaHead<M>> for (StatusCode, HeaderMap, R) {
             R::restore(recorded)?,
         ))
     }
+}
+
+/// The `Json` of a framework.
+pub(super) fn record_json(value: &impl Serialize) -> Result<Recorded, Error> {
+    let body = Recorded::success(to_json(value)?);
+    Ok(body.with_header(CONTENT_TYPE.as_str(), response::JSON.as_bytes()))
 }
 
 /// A whole response, whose body the adapter has read.
