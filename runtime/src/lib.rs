@@ -3,6 +3,7 @@
 
 mod error;
 mod model;
+pub mod sink;
 
 mod store;
 
@@ -19,6 +20,9 @@ mod handler;
 #[cfg(feature = "http")]
 pub mod web;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 #[doc(hidden)]
 pub mod __private;
 
@@ -33,11 +37,12 @@ pub use self::{
         Outcome, Refusal, Refused, Replay, TxParam, ViaSerde,
     },
     model::{
+        envelope::Envelope,
         event::{Event, Headers},
         fingerprint::Fingerprint,
         handler::Isolation,
         key::{Key, KeyPart, Scope},
         recorded::Recorded,
     },
-    store::{Dialect, Envelope, InterruptedKey},
+    store::{Dialect, InterruptedKey},
 };

@@ -3,7 +3,8 @@
 use super::Ledger;
 use crate::{
     error::{Error, ErrorKind},
-    store::{self, Dialect, Envelope},
+    model::Envelope,
+    store::{self, Dialect},
 };
 
 /// The events that committed calls have left to be published. From [`Ledger::outbox`].

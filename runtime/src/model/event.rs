@@ -82,14 +82,19 @@ impl Staged {
         i64::try_from(self.delay.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// The virtual partition: a relay that holds it publishes its events in order.
-    /// An event without a key spreads by its id.
+    /// The virtual partition: a relay that holds it publishes its events in order. An event without a key spreads by its id.
+    /// A delayed event waits in partition `-1 - p` until it is due.
     pub(crate) fn partition(&self, id: uuid::Uuid) -> i16 {
         let digest = match &self.partition_key {
             Some(key) => Sha256::digest(key.as_bytes()),
             None => Sha256::digest(id.as_bytes()),
         };
-        i16::from(digest[0]) % PARTITIONS
+        let partition = i16::from(digest[0]) % PARTITIONS;
+        if self.delay_ms() > 0 {
+            -1 - partition
+        } else {
+            partition
+        }
     }
 }
 

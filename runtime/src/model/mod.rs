@@ -2,6 +2,7 @@
 
 pub(crate) mod attempt;
 pub(crate) mod backoff;
+pub(crate) mod envelope;
 pub(crate) mod event;
 pub(crate) mod fingerprint;
 pub(crate) mod handler;
@@ -10,7 +11,8 @@ pub(crate) mod recorded;
 
 pub(crate) use self::{
     attempt::Attempt,
-    event::{Headers, Staged},
+    envelope::{CONTENT_TYPE, Envelope, Lane},
+    event::{Headers, PARTITIONS, Staged},
     fingerprint::Fingerprint,
     handler::{Handler, Isolation, OnError},
     key::{Key, KeyHash, Scope},

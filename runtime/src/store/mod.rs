@@ -1,13 +1,18 @@
 //! The only room with SQL. One dialect per database, with the same files and the same verbs; the engine knows no statement.
 
-use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    future::Future,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use sqlx::{AssertSqlSafe, Database, Pool, migrate::Migrate};
 use sqlx_core::transaction::TransactionManager;
 
 use crate::{
     error::{Error, ErrorKind},
-    model::{Attempt, Fingerprint, Isolation, KeyHash, Staged},
+    model::{Attempt, Envelope, Fingerprint, Isolation, KeyHash, Staged},
 };
 
 mod hex;
@@ -139,28 +144,6 @@ impl InterruptedKey {
             began_at,
         })
     }
-}
-
-/// An event as the outbox holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Envelope {
-    /// The place in the outbox. Events of one partition key are published in this order.
-    pub outbox_id: i64,
-    /// The event's id: made from the attempt and the event's ordinal in it, and never changed by a re-publish.
-    pub id: uuid::Uuid,
-    /// Where it is published.
-    pub topic: String,
-    /// Its type, for example `order.placed.v1`.
-    pub name: String,
-    /// Its partition key.
-    pub partition_key: Option<String>,
-    /// Its body, JSON.
-    pub data: Vec<u8>,
-    /// Its extra headers.
-    pub headers: crate::model::Headers,
-    /// The W3C trace context of the call that emitted it.
-    pub traceparent: Option<String>,
 }
 
 /// The statements of one database with the ledger's table names in them, built once.
@@ -359,6 +342,27 @@ fn headers_json(headers: &crate::model::Headers) -> Option<String> {
 fn headers_of(json: Option<String>) -> crate::model::Headers {
     json.and_then(|json| serde_json::from_str(&json).ok())
         .unwrap_or_default()
+}
+
+/// A row that waits, delayed or to be tried again, stands in partition `-1 - p` of its partition `p`.
+fn partition_of(partition_no: i16) -> u16 {
+    let waiting = partition_no < 0;
+    if waiting {
+        -1 - partition_no
+    } else {
+        partition_no
+    }
+    .unsigned_abs()
+}
+
+fn millis(since_1970: i64) -> Duration {
+    Duration::from_millis(since_1970.max(0).unsigned_abs())
+}
+
+/// Who emits events, until a relay says better.
+fn source() -> Arc<str> {
+    static SOURCE: LazyLock<Arc<str>> = LazyLock::new(|| "/effectively".into());
+    Arc::clone(&SOURCE)
 }
 
 fn fingerprint_of(bytes: Option<Vec<u8>>) -> Option<Fingerprint> {

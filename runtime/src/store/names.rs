@@ -5,6 +5,16 @@ use crate::error::{Error, ErrorKind};
 /// The default prefix of every table.
 const PREFIX: &str = "effectively_";
 
+const TABLES: [&str; 7] = [
+    "gate",
+    "claims",
+    "outbox",
+    "dead_letters",
+    "leases",
+    "relays",
+    "migrations",
+];
+
 /// Where the tables are. Both names are checked to be plain identifiers, so they need no quotes in any database.
 #[derive(Debug, Clone)]
 pub struct Names {
@@ -55,16 +65,14 @@ impl Names {
 
     /// A statement with `{claims}` and the like filled in.
     pub(crate) fn fill(&self, template: &str) -> String {
-        ["claims", "outbox", "migrations"]
-            .iter()
-            .fold(template.to_owned(), |sql, name| {
-                sql.replace(&format!("{{{name}}}"), &self.full(name))
-            })
+        TABLES.iter().fold(template.to_owned(), |sql, name| {
+            sql.replace(&format!("{{{name}}}"), &self.full(name))
+        })
     }
 
     /// A migration, which is written with the default names so that other tools can run it as it is.
     pub(crate) fn rename(&self, migration: &str) -> String {
-        let names = ["gate", "claims", "outbox", "claim", "complete_or_raise"];
+        let names = TABLES.iter().chain(&["claim", "complete_or_raise"]);
         let words = [
             "TABLE ",
             "ON ",
@@ -77,7 +85,7 @@ impl Names {
         let sql = migration.replace(PREFIX, &self.prefix);
         match &self.schema {
             None => sql,
-            Some(schema) => names.iter().fold(sql, |sql, name| {
+            Some(schema) => names.fold(sql, |sql, name| {
                 let bare = format!("{}{name}", self.prefix);
                 words.iter().fold(sql, |sql, word| {
                     sql.replace(

@@ -12,10 +12,10 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Envelope, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished,
-    Verbs, driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
+    driver_fault,
 };
-use crate::model::{Attempt, Isolation, KeyHash};
+use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
 mod claims;
 mod outbox;
@@ -43,7 +43,9 @@ impl Verbs for MySql {
     type Sql = Sql;
 
     fn sql(names: &Names) -> Sql {
-        let statement = |template: &str| Statement::new(template, names);
+        let statement = |template: &str| {
+            Statement::new(&template.replace("{envelope}", outbox::ENVELOPE), names)
+        };
         Sql {
             claims: names.full("claims"),
             outbox: names.full("outbox"),
@@ -60,11 +62,14 @@ impl Verbs for MySql {
     }
 
     fn migrations() -> &'static [(i64, &'static str, &'static str)] {
-        &[(
-            1,
-            "claims and outbox",
-            include_str!("migrations/0001_claims_and_outbox.sql"),
-        )]
+        &[
+            (
+                1,
+                "claims and outbox",
+                include_str!("migrations/0001_claims_and_outbox.sql"),
+            ),
+            (2, "relay", include_str!("migrations/0002_relay.sql")),
+        ]
     }
 
     fn fault(error: &sqlx::Error) -> Fault {

@@ -5,11 +5,15 @@ use std::fmt::Write;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row, mysql::MySqlRow};
 
 use super::{Completion, Envelope, Sql};
-use crate::store::{headers_json, headers_of, hex::Hex};
+use crate::store::{headers_json, headers_of, hex::Hex, millis, partition_of, source};
 
 pub(super) const PENDING: &str = "SELECT count(*) FROM {outbox}";
 
-pub(super) const READ: &str = "SELECT id, event_id, topic, type, partition_key, data, headers, traceparent FROM {outbox} \
+/// What [`envelope_of`] reads, in its order.
+pub(super) const ENVELOPE: &str = "id, event_id, topic, type, partition_key, partition_no, data, headers, traceparent, \
+     TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at) DIV 1000, attempts";
+
+pub(super) const READ: &str = "SELECT {envelope} FROM {outbox} \
      WHERE available_at <= UTC_TIMESTAMP(6) ORDER BY id LIMIT ?";
 
 pub(super) const REMOVE: &str = "DELETE FROM {outbox} WHERE id = ?";
@@ -110,15 +114,19 @@ pub(super) async fn remove(
         .map(drop)
 }
 
-fn envelope_of(row: &MySqlRow) -> sqlx::Result<Envelope> {
+pub(super) fn envelope_of(row: &MySqlRow) -> sqlx::Result<Envelope> {
     Ok(Envelope {
         outbox_id: row.try_get(0)?,
         id: row.try_get(1)?,
         topic: row.try_get(2)?,
         name: row.try_get(3)?,
         partition_key: row.try_get(4)?,
-        data: row.try_get(5)?,
-        headers: headers_of(row.try_get(6)?),
-        traceparent: row.try_get(7)?,
+        partition: partition_of(row.try_get(5)?),
+        data: row.try_get(6)?,
+        headers: headers_of(row.try_get(7)?),
+        traceparent: row.try_get(8)?,
+        staged_at: millis(row.try_get(9)?),
+        attempts: row.try_get::<i16, _>(10)?.unsigned_abs(),
+        source: source(),
     })
 }

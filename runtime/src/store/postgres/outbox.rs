@@ -8,11 +8,15 @@ use uuid::Uuid;
 use super::{
     Attempt, Completion, Envelope, Isolation, NOTICE_LOST_CLIENT, Sql, Staged, begin_at, begin_with,
 };
-use crate::store::{headers_json, headers_of, hex::Hex};
+use crate::store::{headers_json, headers_of, hex::Hex, millis, partition_of, source};
 
 pub(super) const PENDING: &str = "SELECT count(*) FROM {outbox}";
 
-pub(super) const READ: &str = "SELECT id, event_id, topic, type, partition_key, data, headers, traceparent FROM {outbox} \
+/// What [`envelope_of`] reads, in its order.
+pub(super) const ENVELOPE: &str = "id, event_id, topic, type, partition_key, partition_no, data, headers, traceparent, \
+     (extract(epoch FROM created_at) * 1000)::bigint, attempts";
+
+pub(super) const READ: &str = "SELECT {envelope} FROM {outbox} \
      WHERE available_at <= now() ORDER BY id LIMIT $1";
 
 pub(super) const REMOVE: &str = "DELETE FROM {outbox} WHERE id = $1";
@@ -196,15 +200,19 @@ pub(super) async fn remove(conn: &mut PgConnection, sql: &Sql, outbox_id: i64) -
         .map(drop)
 }
 
-fn envelope_of(row: &PgRow) -> sqlx::Result<Envelope> {
+pub(super) fn envelope_of(row: &PgRow) -> sqlx::Result<Envelope> {
     Ok(Envelope {
         outbox_id: row.try_get(0)?,
         id: row.try_get(1)?,
         topic: row.try_get(2)?,
         name: row.try_get(3)?,
         partition_key: row.try_get(4)?,
-        data: row.try_get(5)?,
-        headers: headers_of(row.try_get(6)?),
-        traceparent: row.try_get(7)?,
+        partition: partition_of(row.try_get(5)?),
+        data: row.try_get(6)?,
+        headers: headers_of(row.try_get(7)?),
+        traceparent: row.try_get(8)?,
+        staged_at: millis(row.try_get(9)?),
+        attempts: row.try_get::<i16, _>(10)?.unsigned_abs(),
+        source: source(),
     })
 }

@@ -10,10 +10,10 @@ use sqlx::{AssertSqlSafe, Connection, Database, Sqlite, SqliteConnection, raw_sq
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Envelope, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished,
-    Verbs, driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
+    driver_fault,
 };
-use crate::model::{Attempt, Isolation, KeyHash};
+use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
 mod claims;
 mod outbox;
@@ -41,7 +41,12 @@ impl Verbs for Sqlite {
     type Sql = Sql;
 
     fn sql(names: &Names) -> Sql {
-        let statement = |template: &str| Statement::new(&template.replace("{now}", NOW), names);
+        let statement = |template: &str| {
+            let template = template
+                .replace("{envelope}", outbox::ENVELOPE)
+                .replace("{now}", NOW);
+            Statement::new(&template, names)
+        };
         Sql {
             claims: names.full("claims"),
             outbox: names.full("outbox"),
@@ -59,11 +64,14 @@ impl Verbs for Sqlite {
     }
 
     fn migrations() -> &'static [(i64, &'static str, &'static str)] {
-        &[(
-            1,
-            "claims and outbox",
-            include_str!("migrations/0001_claims_and_outbox.sql"),
-        )]
+        &[
+            (
+                1,
+                "claims and outbox",
+                include_str!("migrations/0001_claims_and_outbox.sql"),
+            ),
+            (2, "relay", include_str!("migrations/0002_relay.sql")),
+        ]
     }
 
     fn fault(error: &sqlx::Error) -> Fault {

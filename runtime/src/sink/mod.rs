@@ -1,0 +1,241 @@
+//! Sinks: where a [`Relay`](crate::Relay) publishes events. One file per broker, each behind the feature of its name.
+//!
+//! | sink | feature | how a repeat is recognised downstream |
+//! |---|---|---|
+//! | [`Memory`], [`Stdout`] | none | for development and tests |
+//!
+//! # A sink of one's own
+//!
+//! A sink takes a batch and answers for each event in it. It answers [`Published`](Delivery::Published) only for what the
+//! other side has said that it holds: the relay then deletes the event.
+//!
+//! ```
+//! use std::{io::Write, path::PathBuf, sync::Mutex};
+//!
+//! use effectively::{Envelope, sink::{Delivery, Sink}};
+//!
+//! /// Appends each event to a file.
+//! struct Journal(Mutex<std::fs::File>);
+//!
+//! impl Sink for Journal {
+//!     async fn publish(&self, batch: &[Envelope]) -> Vec<Delivery> {
+//!         let mut file = self.0.lock().unwrap();
+//!         let mut lines = Vec::new();
+//!         for event in batch {
+//!             lines.extend_from_slice(&event.data);
+//!             lines.push(b'\n');
+//!         }
+//!         // One answer for all: a batch that was not written to the end is published again.
+//!         let answer = match file.write_all(&lines).and_then(|()| file.sync_data()) {
+//!             Ok(()) => Delivery::Published,
+//!             Err(error) => Delivery::unavailable(error.to_string()),
+//!         };
+//!         vec![answer; batch.len()]
+//!     }
+//!
+//!     // It writes in the order of the batch, and all or nothing.
+//!     fn keeps_order(&self) -> bool {
+//!         true
+//!     }
+//! }
+//! ```
+//!
+//! The suite that the sinks of this crate pass is `testing::sink`, feature `testing`.
+
+use std::{borrow::Cow, fmt, future::Future};
+
+use crate::model::Envelope;
+
+mod effect;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+mod memory;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "sqs")]
+pub mod sqs;
+mod stdout;
+#[cfg(feature = "webhook")]
+pub mod webhook;
+
+pub use self::{memory::Memory, stdout::Stdout};
+
+/// Where events are published: a broker, an outside API, a function of the application.
+///
+/// # What a sink promises
+/// * `publish` answers once for each event, in the order of the batch.
+/// * [`Delivery::Published`] means that the other side has confirmed the event and can no longer lose it. What is unclear, say
+///   after a lost connection, is [`Delivery::Unavailable`]: the relay publishes it again, with the same id.
+/// * An event always goes out with its [`id`](Envelope::id), in the place where the other side looks for repeats.
+/// * `publish` may be dropped at any await, and then what it was at is published again. It may be called by several tasks at
+///   once, never for one partition at the same time.
+/// * It bounds its own waiting; the relay's own bound on a whole batch is [`publish_timeout`](crate::RelayBuilder::publish_timeout).
+pub trait Sink: Send + Sync + 'static {
+    /// Publishes a batch and answers for each event, in the batch's order. The batch is never empty.
+    fn publish(&self, batch: &[Envelope]) -> impl Future<Output = Vec<Delivery>> + Send;
+
+    /// Whether this holds: of the events with one partition key in a batch, none is published unless all earlier ones of them
+    /// were, whatever fails. A transaction, or one connection that stops at the first failure, can say so.
+    ///
+    /// If not, the relay hands over at most one event of each partition key at a time.
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
+    /// The relay has taken over this virtual partition, perhaps from one that died or still believes to have it. A sink that
+    /// can shut out the former holder does so here, and answers the [`outbox_id`](Envelope::outbox_id)s of events that it
+    /// knows to be published although they are still in the outbox. Nothing of the partition is published before it returns.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the relay tries again later.
+    fn assigned(
+        &self,
+        partition: u16,
+    ) -> impl Future<Output = Result<Vec<i64>, Unavailable>> + Send {
+        let _ = partition;
+        async { Ok(Vec::new()) }
+    }
+
+    /// The relay has given this virtual partition up; nothing of it is in flight any more.
+    fn revoked(&self, partition: u16) -> impl Future<Output = ()> + Send {
+        let _ = partition;
+        async {}
+    }
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// The other side has confirmed it and can no longer lose it.
+    Published,
+    /// The other side refused this event, and others may pass: it is tried again after a while, in the end it becomes a dead
+    /// letter.
+    Rejected(Rejected),
+    /// The other side cannot be reached, or did not answer: nothing is known. No attempt is counted against the event.
+    Unavailable(Unavailable),
+    /// It was not tried, because an earlier event of its partition key was not published. It stays where it is.
+    Held,
+}
+
+/// Why the other side refused an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the sink refused the event: {reason}")]
+pub struct Rejected {
+    reason: Reason,
+    fatal: bool,
+}
+
+/// Why the other side could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the sink is unavailable: {reason}")]
+pub struct Unavailable {
+    reason: Reason,
+}
+
+type Reason = Cow<'static, str>;
+
+impl Delivery {
+    /// Refused, and may be accepted later.
+    ///
+    /// The reason is stored with the event and shown to operators: say what is wrong, and keep payloads and secrets out.
+    pub fn rejected(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Rejected(Rejected {
+            reason: short(reason.into()),
+            fatal: false,
+        })
+    }
+
+    /// Refused for good, for example because it is too large: it becomes a dead letter at once. The reason as for
+    /// [`rejected`](Self::rejected).
+    pub fn refused_for_good(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Rejected(Rejected {
+            reason: short(reason.into()),
+            fatal: true,
+        })
+    }
+
+    /// The other side cannot be reached or did not answer. The reason as for [`rejected`](Self::rejected).
+    pub fn unavailable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unavailable(Unavailable::new(reason))
+    }
+
+    /// Whether the other side has confirmed it.
+    pub fn is_published(&self) -> bool {
+        matches!(self, Self::Published)
+    }
+}
+
+impl Rejected {
+    /// What is wrong with the event.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Whether it will never be accepted.
+    pub fn is_fatal(&self) -> bool {
+        self.fatal
+    }
+}
+
+impl Unavailable {
+    /// The reason as for [`Delivery::rejected`].
+    pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason: short(reason.into()),
+        }
+    }
+
+    /// What is wrong with the other side.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// A reason is read by people, and a server may answer with pages of text.
+fn short(reason: Reason) -> Reason {
+    const LONGEST: usize = 500;
+    match reason.char_indices().nth(LONGEST) {
+        Some((end, _)) => Cow::Owned(reason[..end].to_owned()),
+        None => reason,
+    }
+}
+
+impl fmt::Debug for dyn DynSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
+type Boxed<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A sink behind a pointer, so that a relay can have several kinds.
+pub(crate) trait DynSink: Send + Sync {
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> Boxed<'a, Vec<Delivery>>;
+    fn keeps_order(&self) -> bool;
+    fn assigned(&self, partition: u16) -> Boxed<'_, Result<Vec<i64>, Unavailable>>;
+    fn revoked(&self, partition: u16) -> Boxed<'_, ()>;
+}
+
+impl<S: Sink> DynSink for S {
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> Boxed<'a, Vec<Delivery>> {
+        Box::pin(Sink::publish(self, batch))
+    }
+
+    fn keeps_order(&self) -> bool {
+        Sink::keeps_order(self)
+    }
+
+    fn assigned(&self, partition: u16) -> Boxed<'_, Result<Vec<i64>, Unavailable>> {
+        Box::pin(Sink::assigned(self, partition))
+    }
+
+    fn revoked(&self, partition: u16) -> Boxed<'_, ()> {
+        Box::pin(Sink::revoked(self, partition))
+    }
+}

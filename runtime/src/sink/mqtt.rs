@@ -1,0 +1,1 @@
+//! Mqtt: to be written.

@@ -1,0 +1,1 @@
+//! Nats: to be written.

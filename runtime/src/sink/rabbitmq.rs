@@ -1,0 +1,1 @@
+//! RabbitMq: to be written.

@@ -1,0 +1,1 @@
+//! Redis: to be written.

@@ -1,0 +1,1 @@
+//! Sqs: to be written.

@@ -1,0 +1,1 @@
+//! Webhook: to be written.

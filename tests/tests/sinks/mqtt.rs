@@ -1,0 +1,1 @@
+//! The sink of Mqtt against the conformance suite.

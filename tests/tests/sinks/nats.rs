@@ -1,0 +1,1 @@
+//! The sink of Nats against the conformance suite.

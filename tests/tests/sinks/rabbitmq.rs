@@ -1,0 +1,1 @@
+//! The sink of RabbitMq against the conformance suite.

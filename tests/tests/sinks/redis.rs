@@ -1,0 +1,1 @@
+//! The sink of Redis against the conformance suite.

@@ -1,0 +1,1 @@
+//! The sink of Sqs against the conformance suite.

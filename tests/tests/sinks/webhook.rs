@@ -1,0 +1,1 @@
+//! The sink of Webhook against the conformance suite.
