@@ -9,7 +9,7 @@ pub(crate) async fn point(_: &'static str) -> sqlx::Result<()> {
 #[cfg(feature = "fault-points")]
 pub(crate) use armed::point;
 #[cfg(feature = "fault-points")]
-pub use armed::{Action, POINTS, arm, fired};
+pub use armed::{AFTER_PUBLISH, Action, POINTS, arm, fired};
 
 #[cfg(feature = "fault-points")]
 mod armed {
@@ -18,7 +18,10 @@ mod armed {
         sync::{Mutex, MutexGuard, PoisonError},
     };
 
-    /// Every point, in the order in which a call passes them.
+    /// Where a relay stands between publishing a batch and settling it.
+    pub const AFTER_PUBLISH: &str = "after_publish";
+
+    /// Every point of a call, in the order in which it passes them.
     pub const POINTS: [&str; 6] = [
         "before_claim",
         "after_claim",

@@ -17,6 +17,7 @@ pub mod guard;
 #[cfg(feature = "client")]
 pub mod client;
 mod handler;
+mod relay;
 #[cfg(feature = "http")]
 pub mod web;
 
@@ -44,5 +45,6 @@ pub use self::{
         key::{Key, KeyPart, Scope},
         recorded::Recorded,
     },
-    store::{Dialect, InterruptedKey},
+    relay::{Control, Order, Relay, RelayBuilder, Route},
+    store::{Backlog, DeadLetter, Dialect, InterruptedKey, LeaseState},
 };

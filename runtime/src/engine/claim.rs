@@ -135,7 +135,12 @@ impl<DB: Dialect> Claim<DB> {
         };
         let recorded = Arc::new(recorded);
         match ended {
-            Ok(()) => Ok(self.committed(recorded).await),
+            Ok(()) => {
+                if !events.is_empty() {
+                    self.ledger.wake();
+                }
+                Ok(self.committed(recorded).await)
+            }
             // Boxed, as all that is rare: every handler's future would carry it.
             Err(unfinished) => Box::pin(self.unfinished(unfinished, recorded)).await,
         }

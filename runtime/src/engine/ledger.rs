@@ -1,13 +1,16 @@
 //! The handle a service keeps.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use sqlx::Pool;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, watch::Receiver};
 
 use super::{
     flights::Flights, lent::Lent, outbox::Outbox, remembered::Remembered, scopes::Scopes,
-    settings::LedgerBuilder, settings::Settings, writers::Writers,
+    settings::LedgerBuilder, settings::Settings, wakeup::Wakeup, writers::Writers,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -49,6 +52,7 @@ struct Inner<DB: Dialect> {
     flights: Arc<Flights>,
     remembered: Remembered,
     writers: Writers,
+    wakeup: Wakeup,
     /// One permit per call that may wait in the database for a holder in another process.
     waiters: Semaphore,
 }
@@ -78,7 +82,7 @@ impl<DB: Dialect> Ledger<DB> {
         &self.inner.pool
     }
 
-    /// The events that are waiting to be published.
+    /// The events that are waiting to be published, and those that were given up.
     pub fn outbox(&self) -> Outbox<'_, DB> {
         Outbox::new(self)
     }
@@ -149,6 +153,7 @@ impl<DB: Dialect> Ledger<DB> {
             flights: Arc::default(),
             remembered: Remembered::new(settings.remembered_keys),
             writers: Writers::new(DB::ONE_WRITER),
+            wakeup: Wakeup::default(),
             waiters: Semaphore::new(store::waiters(&pool)),
             pool,
             settings,
@@ -159,7 +164,7 @@ impl<DB: Dialect> Ledger<DB> {
     }
 
     /// Takes a connection, and before the first use looks whether the tables are the right ones.
-    pub(super) async fn lend(&self) -> Result<Lent<DB>, Error> {
+    pub(crate) async fn lend(&self) -> Result<Lent<DB>, Error> {
         let mut lent = Lent::new(self.pool().acquire().await.map_err(store::error::<DB>)?);
         if !self.inner.checked.initialized() {
             Box::pin(self.check_tables(&mut lent)).await?;
@@ -195,7 +200,7 @@ impl<DB: Dialect> Ledger<DB> {
         &self.inner.settings
     }
 
-    pub(super) fn sql(&self) -> &DB::Sql {
+    pub(crate) fn sql(&self) -> &DB::Sql {
         &self.inner.sql
     }
 
@@ -211,12 +216,44 @@ impl<DB: Dialect> Ledger<DB> {
         &self.inner.remembered
     }
 
-    pub(super) fn writers(&self) -> &Writers {
+    pub(crate) fn writers(&self) -> &Writers {
         &self.inner.writers
+    }
+
+    /// Hears of commits with events in this process.
+    pub(crate) fn wakeups(&self) -> Receiver<u64> {
+        self.inner.wakeup.hear()
+    }
+
+    /// Whether relays in other processes are woken, and this process is by them.
+    pub(crate) fn notifies(&self) -> bool {
+        self.settings().notify_relays
+    }
+
+    /// A commit with events: relays need not wait for their next look.
+    pub(super) fn wake(&self) {
+        self.inner.wakeup.ring();
+        if self.notifies() {
+            self.inner.wakeup.notify_others(self);
+        }
+    }
+
+    /// As [`clone`](Clone::clone), and does not keep the ledger alive.
+    pub(super) fn downgrade(&self) -> WeakLedger<DB> {
+        WeakLedger(Arc::downgrade(&self.inner))
     }
 
     pub(super) fn waiters(&self) -> &Semaphore {
         &self.inner.waiters
+    }
+}
+
+/// A ledger that may be gone.
+pub(super) struct WeakLedger<DB: Dialect>(Weak<Inner<DB>>);
+
+impl<DB: Dialect> WeakLedger<DB> {
+    pub(super) fn upgrade(&self) -> Option<Ledger<DB>> {
+        self.0.upgrade().map(|inner| Ledger { inner })
     }
 }
 

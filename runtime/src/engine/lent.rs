@@ -11,7 +11,7 @@ use crate::store::Dialect;
 /// (transact-rs/sqlx#4393): the next borrower's writes are then lost. A closed connection cannot do that, and the server
 /// rolls its transaction back.
 #[derive(Debug)]
-pub(super) struct Lent<DB: Dialect> {
+pub(crate) struct Lent<DB: Dialect> {
     /// `None` only while it is dropped.
     conn: Option<PoolConnection<DB>>,
     clean: bool,
@@ -20,7 +20,7 @@ pub(super) struct Lent<DB: Dialect> {
 }
 
 impl<DB: Dialect> Lent<DB> {
-    pub(super) fn new(conn: PoolConnection<DB>) -> Self {
+    pub(crate) fn new(conn: PoolConnection<DB>) -> Self {
         Self {
             conn: Some(conn),
             clean: false,
@@ -28,7 +28,7 @@ impl<DB: Dialect> Lent<DB> {
         }
     }
 
-    pub(super) fn conn(&mut self) -> &mut DB::Connection {
+    pub(crate) fn conn(&mut self) -> &mut DB::Connection {
         match &mut self.conn {
             Some(conn) => conn,
             None => unreachable!("only drop takes the connection"),
@@ -36,7 +36,7 @@ impl<DB: Dialect> Lent<DB> {
     }
 
     /// The transaction has ended and the server said so: the pool may have it back.
-    pub(super) fn give_back(mut self) {
+    pub(crate) fn give_back(mut self) {
         self.clean = true;
     }
 }

@@ -12,10 +12,12 @@ mod scopes;
 mod settings;
 mod steps;
 mod verdict;
+mod wakeup;
 mod writers;
 
 pub(crate) use self::{
     claim::{Answer, Claim},
+    lent::Lent,
     run::Entered,
 };
 pub use self::{

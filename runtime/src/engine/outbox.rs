@@ -1,13 +1,13 @@
-//! Reading the outbox back: how much waits, and a simple drain to a function.
+//! Looking into the outbox: how much waits, what was given up, and a simple drain to a function.
 
 use super::Ledger;
 use crate::{
     error::{Error, ErrorKind},
     model::Envelope,
-    store::{self, Dialect},
+    store::{self, Backlog, DeadLetter, Dialect, LeaseState},
 };
 
-/// The events that committed calls have left to be published. From [`Ledger::outbox`].
+/// The events that committed calls have left to be published, and those that were given up. From [`Ledger::outbox`].
 #[derive(Debug)]
 pub struct Outbox<'a, DB: Dialect> {
     ledger: &'a Ledger<DB>,
@@ -37,6 +37,74 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     /// As [`pending`](Self::pending).
     pub async fn peek(&self, limit: u32) -> Result<Vec<Envelope>, Error> {
         self.read(limit.into()).await
+    }
+
+    /// How much waits, how long already, and what has been given up. It counts the outbox: for a status page or a gauge every
+    /// few seconds, not for every request.
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending).
+    pub async fn backlog(&self) -> Result<Backlog, Error> {
+        let mut lent = self.ledger.lend().await?;
+        let backlog = DB::backlog(lent.conn(), self.ledger.sql()).await;
+        let backlog = backlog.map_err(store::error::<DB>)?;
+        lent.give_back();
+        Ok(backlog)
+    }
+
+    /// Who may publish which partition.
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending).
+    pub async fn leases(&self) -> Result<Vec<LeaseState>, Error> {
+        let mut lent = self.ledger.lend().await?;
+        let leases = DB::leases(lent.conn(), self.ledger.sql()).await;
+        let leases = leases.map_err(store::error::<DB>)?;
+        lent.give_back();
+        Ok(leases)
+    }
+
+    /// Events that a relay has given up, oldest first: at most `limit` of those whose [`id`](DeadLetter::id) is above `after`.
+    /// Begin with `after` 0.
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending).
+    pub async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
+        let mut lent = self.ledger.lend().await?;
+        let letters = DB::dead_letters(lent.conn(), self.ledger.sql(), after, limit.into()).await;
+        let letters = letters.map_err(store::error::<DB>)?;
+        lent.give_back();
+        Ok(letters)
+    }
+
+    /// Puts a dead letter back to where it was in the outbox, with the same event id and with no attempt counted. Answers
+    /// whether it was one.
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending).
+    pub async fn retry(&self, id: i64) -> Result<bool, Error> {
+        let _writer = self.ledger.writers().turn().await?;
+        let mut lent = self.ledger.lend().await?;
+        let back = DB::retry(lent.conn(), self.ledger.sql(), id).await;
+        let back = back.map_err(store::error::<DB>)?;
+        lent.give_back();
+        if back {
+            self.ledger.wake();
+        }
+        Ok(back)
+    }
+
+    /// Deletes a dead letter for ever. Answers whether it was one.
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending).
+    pub async fn discard(&self, id: i64) -> Result<bool, Error> {
+        let _writer = self.ledger.writers().turn().await?;
+        let mut lent = self.ledger.lend().await?;
+        let gone = DB::discard(lent.conn(), self.ledger.sql(), id).await;
+        let gone = gone.map_err(store::error::<DB>)?;
+        lent.give_back();
+        Ok(gone)
     }
 
     /// Hands every event that is due to `publish`, one after the other in the order of the outbox, and removes each one after

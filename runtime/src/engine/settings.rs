@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(super) max_outcome_bytes: usize,
     pub(super) payload_literals: bool,
     pub(super) remembered_keys: usize,
+    pub(super) notify_relays: bool,
     trace_context: Option<TraceContext>,
 }
 
@@ -35,6 +36,7 @@ impl Default for Settings {
             max_outcome_bytes: 256 * 1024,
             payload_literals: false,
             remembered_keys: 10_000,
+            notify_relays: false,
             trace_context: None,
         }
     }
@@ -56,6 +58,7 @@ impl fmt::Debug for Settings {
             .field("max_outcome_bytes", &self.max_outcome_bytes)
             .field("payload_literals", &self.payload_literals)
             .field("remembered_keys", &self.remembered_keys)
+            .field("notify_relays", &self.notify_relays)
             .finish_non_exhaustive()
     }
 }
@@ -144,6 +147,15 @@ impl<DB: Dialect> LedgerBuilder<DB> {
     /// How many completed keys a process remembers, to replay them in one round trip. Default: 10,000; 32 bytes each.
     pub fn remembered_keys(mut self, keys: usize) -> Self {
         self.settings.remembered_keys = keys;
+        self
+    }
+
+    /// Whether commits with events wake relays in other processes, and a relay with this ledger listens to them. On Postgres
+    /// only, where it is a NOTIFY of its own after the commit, at most 20 in a second. Without it, and on MySQL and SQLite, a
+    /// relay in another process finds an event when it looks next, see [`poll`](crate::RelayBuilder::poll); one in this process is
+    /// always woken. Not through a PgBouncer in transaction mode, which loses what was listened to. Default: `false`.
+    pub fn notify_relays(mut self, notify: bool) -> Self {
+        self.settings.notify_relays = notify;
         self
     }
 

@@ -21,7 +21,7 @@ const STANDSTILL: Duration = Duration::from_secs(5);
 
 /// `None` inside for databases with many writers.
 #[derive(Debug)]
-pub(super) struct Writers(Option<Queue>);
+pub(crate) struct Writers(Option<Queue>);
 
 #[derive(Debug)]
 struct Queue {
@@ -30,7 +30,7 @@ struct Queue {
 }
 
 impl Writers {
-    pub(super) fn new(one_writer: bool) -> Self {
+    pub(crate) fn new(one_writer: bool) -> Self {
         Self(one_writer.then(|| Queue {
             writer: Arc::new(Semaphore::new(1)),
             served: AtomicU64::new(0),
@@ -41,7 +41,7 @@ impl Writers {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] when nobody was served for five seconds.
-    pub(super) async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, Error> {
+    pub(crate) async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, Error> {
         let Some(queue) = &self.0 else {
             return Ok(None);
         };

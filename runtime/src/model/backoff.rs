@@ -11,6 +11,12 @@ pub(crate) fn pause(tries: u32) -> Duration {
     Duration::from_micros(full / 2 + random() % (full / 2))
 }
 
+/// Takes a random part of up to a half off.
+pub(crate) fn jittered(full: Duration) -> Duration {
+    let half = u64::try_from(full.as_micros() / 2).unwrap_or(u64::MAX);
+    full - Duration::from_micros(random() % half.max(1))
+}
+
 /// The standard library seeds every hasher at random: enough for jitter.
 fn random() -> u64 {
     RandomState::new().hash_one(0)

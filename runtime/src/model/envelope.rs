@@ -87,7 +87,7 @@ pub(crate) enum Lane {
 }
 
 /// The content type of every event's data.
-pub(crate) const CONTENT_TYPE: &str = "application/json";
+pub const CONTENT_TYPE: &str = "application/json";
 
 /// RFC 3339 in UTC with milliseconds. The format ends with the year 9999.
 fn rfc3339(since_1970: Duration) -> String {

@@ -11,10 +11,12 @@ pub(crate) mod recorded;
 
 pub(crate) use self::{
     attempt::Attempt,
-    envelope::{CONTENT_TYPE, Envelope, Lane},
+    envelope::{Envelope, Lane},
     event::{Headers, PARTITIONS, Staged},
     fingerprint::Fingerprint,
     handler::{Handler, Isolation, OnError},
     key::{Key, KeyHash, Scope},
     recorded::Recorded,
 };
+#[allow(unused_imports)]
+pub(crate) use self::envelope::CONTENT_TYPE;

@@ -44,6 +44,7 @@
 
 use std::{borrow::Cow, fmt, future::Future};
 
+pub use crate::model::envelope::CONTENT_TYPE;
 use crate::model::Envelope;
 
 mod effect;
@@ -64,7 +65,11 @@ mod stdout;
 #[cfg(feature = "webhook")]
 pub mod webhook;
 
-pub use self::{memory::Memory, stdout::Stdout};
+pub use self::{
+    effect::{Effect, EffectError, EffectKey},
+    memory::Memory,
+    stdout::Stdout,
+};
 
 /// Where events are published: a broker, an outside API, a function of the application.
 ///

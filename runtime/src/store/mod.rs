@@ -22,12 +22,15 @@ mod mysql;
 mod names;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod relay;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+pub use self::relay::{Backlog, DeadLetter, LeaseState};
 pub(crate) use self::{
     migrate::{SCHEMA_VERSION, migrate},
     names::Names,
+    relay::{Due, Fence, Lease, RelayVerbs, Waiting},
 };
 
 /// A database that the toolkit works on: [`sqlx::Postgres`], [`sqlx::MySql`] (also MariaDB) and [`sqlx::Sqlite`].
@@ -37,9 +40,9 @@ pub(crate) use self::{
     message = "`{Self}` is not a database that `effectively` works on",
     note = "it works on `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`, each behind the feature `postgres`, `mysql` or `sqlite`"
 )]
-pub trait Dialect: Verbs {}
+pub trait Dialect: Verbs + RelayVerbs {}
 
-impl<DB: Verbs> Dialect for DB {}
+impl<DB: Verbs + RelayVerbs> Dialect for DB {}
 
 /// A claim to be written, the first statement of a call's transaction.
 #[derive(Debug, Clone, Copy)]

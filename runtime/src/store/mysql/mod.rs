@@ -18,11 +18,14 @@ use super::{
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
 mod claims;
+mod dead_letters;
 mod outbox;
+mod relay;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
 pub struct Sql {
+    names: Names,
     claims: String,
     outbox: String,
     holder: Statement,
@@ -36,6 +39,16 @@ pub struct Sql {
     version: Statement,
 }
 
+/// The same in every session, whatever its time zone.
+const NOW: &str = "UTC_TIMESTAMP(6)";
+
+impl Sql {
+    /// A statement of the relay with this ledger's names in it.
+    fn fill(&self, template: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.names.fill(&template.replace("{now}", NOW)))
+    }
+}
+
 impl Verbs for MySql {
     /// With `autocommit = 0` they stay in a transaction that our ROLLBACK ends.
     const WRITES_OUTLIVE_ROLLBACK: bool = false;
@@ -47,6 +60,7 @@ impl Verbs for MySql {
             Statement::new(&template.replace("{envelope}", outbox::ENVELOPE), names)
         };
         Sql {
+            names: names.clone(),
             claims: names.full("claims"),
             outbox: names.full("outbox"),
             holder: statement(claims::HOLDER),

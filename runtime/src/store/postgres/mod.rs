@@ -17,11 +17,14 @@ use super::{
 use crate::model::{Attempt, Envelope, Isolation, KeyHash, Staged};
 
 mod claims;
+mod dead_letters;
 mod outbox;
+mod relay;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
 pub struct Sql {
+    names: Names,
     claims: String,
     outbox: String,
     claim: String,
@@ -39,6 +42,13 @@ pub struct Sql {
     version: Statement,
 }
 
+impl Sql {
+    /// A statement of the relay with this ledger's names in it.
+    fn fill(&self, template: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.names.fill(template))
+    }
+}
+
 impl Verbs for Postgres {
     type Sql = Sql;
 
@@ -47,6 +57,7 @@ impl Verbs for Postgres {
             Statement::new(&template.replace("{envelope}", outbox::ENVELOPE), names)
         };
         Sql {
+            names: names.clone(),
             claims: names.full("claims"),
             outbox: names.full("outbox"),
             claim: names.full("claim"),

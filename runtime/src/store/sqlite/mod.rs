@@ -16,11 +16,14 @@ use super::{
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
 mod claims;
+mod dead_letters;
 mod outbox;
+mod relay;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
 pub struct Sql {
+    names: Names,
     claims: String,
     outbox: String,
     holder: Statement,
@@ -33,6 +36,13 @@ pub struct Sql {
     read: Statement,
     remove: Statement,
     version: Statement,
+}
+
+impl Sql {
+    /// A statement of the relay with this ledger's names in it.
+    fn fill(&self, template: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.names.fill(&template.replace("{now}", NOW)))
+    }
 }
 
 impl Verbs for Sqlite {
@@ -48,6 +58,7 @@ impl Verbs for Sqlite {
             Statement::new(&template, names)
         };
         Sql {
+            names: names.clone(),
             claims: names.full("claims"),
             outbox: names.full("outbox"),
             holder: statement(claims::HOLDER),

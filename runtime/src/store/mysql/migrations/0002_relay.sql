@@ -1,11 +1,10 @@
 -- Tables of `effectively`, version 2: what the relay works with. Times are UTC.
 
-ALTER TABLE effectively_outbox
-    -- How often a sink has rejected it.
-    ADD COLUMN attempts   SMALLINT NOT NULL DEFAULT 0,
-    -- How often a relay died while this event alone was being published.
-    ADD COLUMN crashes    SMALLINT NOT NULL DEFAULT 0,
-    ADD COLUMN last_error TEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+-- How often a sink has rejected it.
+ALTER TABLE effectively_outbox ADD COLUMN attempts SMALLINT NOT NULL DEFAULT 0;
+-- How often a relay died while this event alone was being published.
+ALTER TABLE effectively_outbox ADD COLUMN crashes SMALLINT NOT NULL DEFAULT 0;
+ALTER TABLE effectively_outbox ADD COLUMN last_error TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- An event that may not be published yet waits in partition -1 - p. What stands in partition p is due, so that a relay which
 -- reads it never steps over delayed events.

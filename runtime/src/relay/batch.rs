@@ -1,0 +1,243 @@
+//! One batch: what was read is published, then what came of it is settled. No connection is held while a sink works.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::task::JoinSet;
+
+use super::{
+    Shared,
+    partitions::Finish,
+    publish::{Answered, Published, publish},
+};
+use crate::{
+    error::Error,
+    fault,
+    model::{Envelope, backoff::pause},
+    sink::{Delivery, Rejected},
+    store::{Dialect, Lease},
+};
+
+/// Events of some partitions, in the order of each, and the leases they stand on.
+pub(super) struct Batch<DB: Dialect> {
+    shared: Arc<Shared<DB>>,
+    leases: Vec<Lease>,
+    until: Instant,
+    /// The partitions whose end was not said yet: a batch that is dropped says it for them.
+    open: Vec<(Lease, Finish)>,
+}
+
+impl<DB: Dialect> Batch<DB> {
+    /// From here on nobody else reads these partitions.
+    pub(super) fn start(shared: Arc<Shared<DB>>, leases: Vec<Lease>, until: Instant) -> Self {
+        shared.partitions.start(&leases);
+        Self {
+            open: leases.iter().map(|lease| (*lease, Finish::Well)).collect(),
+            shared,
+            leases,
+            until,
+        }
+    }
+
+    /// Publishes and settles.
+    pub(super) async fn run(mut self, events: Vec<Envelope>) {
+        let published = self.publish(events).await;
+        self.settle(published).await;
+    }
+
+    /// After a death: each event by itself, while nothing else is published in this process. One that has been there at several
+    /// deaths is not published again.
+    pub(super) async fn run_alone(mut self, events: Vec<Envelope>) {
+        for event in events {
+            let Some(lease) = self.lease(event.partition) else {
+                continue;
+            };
+            match self.shared.port.suspect(lease, event.outbox_id).await {
+                Ok(Some(seen)) if seen > self.shared.settings.max_crashes => {
+                    let died = format!(
+                        "a relay died {} times while it published this event",
+                        seen - 1
+                    );
+                    self.bury(lease, event.outbox_id, &died).await;
+                }
+                Ok(Some(_)) => {
+                    let published = self.publish(vec![event]).await;
+                    self.settle(published).await;
+                }
+                Ok(None) => {}
+                Err(error) => return failed(&error),
+            }
+        }
+    }
+
+    /// Each route by itself, so that a slow one does not hold up what the others have to settle any longer than it must.
+    async fn publish(&mut self, events: Vec<Envelope>) -> Vec<Answered> {
+        let mut of_route: BTreeMap<usize, Vec<Envelope>> = BTreeMap::new();
+        for event in events {
+            if let Some(route) = self.shared.routes.of(&event.topic) {
+                of_route.entry(route).or_default().push(event);
+            }
+        }
+        let mut tasks = JoinSet::new();
+        for (route, events) in of_route {
+            let (shared, leases, until) =
+                (Arc::clone(&self.shared), self.leases.clone(), self.until);
+            tasks.spawn(async move {
+                let begun = Instant::now();
+                let published = publish(&shared, route, events, &leases, until).await;
+                count(&shared, route, &published, begun.elapsed());
+                published
+            });
+        }
+        let mut answers = Vec::new();
+        while let Some(published) = tasks.join_next().await {
+            let Ok(published) = published else {
+                continue;
+            };
+            if published.panicked {
+                self.finish_all(Finish::Panicked);
+            }
+            answers.extend(published.answers);
+        }
+        answers
+    }
+
+    async fn settle(&mut self, answers: Vec<Answered>) {
+        if fault::point("after_publish").await.is_err() {
+            return;
+        }
+        let published = |answered: &Answered| answered.delivery.is_published();
+        let ids = answers.iter().filter(|answered| published(answered));
+        let ids: Vec<_> = ids
+            .map(|answered| (answered.partition, answered.outbox_id))
+            .collect();
+        if !ids.is_empty() && !self.settle_published(&ids).await {
+            return;
+        }
+        for answered in answers {
+            if let Delivery::Rejected(rejected) = &answered.delivery {
+                self.settle_rejected(&answered, rejected).await;
+            }
+        }
+    }
+
+    /// Until it is done or the lease ends: what was published must not be published again.
+    async fn settle_published(&self, ids: &[(u16, i64)]) -> bool {
+        let mut tries = 0;
+        while Instant::now() < self.until {
+            match self.shared.port.settle(&self.leases, ids).await {
+                Ok(settled) if settled < ids.len() as u64 => {
+                    let lost = ids.len() as u64 - settled;
+                    metrics::counter!("effectively_relay_unsettled_total").increment(lost);
+                    tracing::warn!(target: "effectively::relay", lost, "a lease was lost: another relay may publish again what was published");
+                    return true;
+                }
+                Ok(_) => return true,
+                Err(error) => failed(&error),
+            }
+            tries += 1;
+            tokio::time::sleep(pause(tries)).await;
+        }
+        false
+    }
+
+    async fn settle_rejected(&mut self, answered: &Answered, rejected: &Rejected) {
+        let Some(lease) = self.lease(answered.partition) else {
+            return;
+        };
+        let route = &self.shared.routes.get(answered.route).route;
+        let attempts = answered.attempts.saturating_add(1);
+        if rejected.is_fatal() || attempts >= route.attempts {
+            self.bury(lease, answered.outbox_id, rejected.reason())
+                .await;
+            return;
+        }
+        let delay = route.pause(attempts);
+        let port = &self.shared.port;
+        match port
+            .postpone(lease, answered.outbox_id, delay, rejected.reason())
+            .await
+        {
+            Ok(true) => {
+                tracing::warn!(
+                    target: "effectively::relay", outbox_id = answered.outbox_id, attempts, reason = rejected.reason(),
+                    delay_ms = delay.as_millis(), "an event was rejected and is tried again"
+                );
+                self.finish(lease, Finish::Postponed);
+            }
+            Ok(false) => {}
+            // It stands where it stood and is published again, without an attempt being counted.
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn bury(&self, lease: Lease, outbox_id: i64, reason: &str) {
+        match self.shared.port.bury(lease, outbox_id, reason).await {
+            Ok(true) => {
+                metrics::counter!("effectively_relay_dead_letters_total").increment(1);
+                tracing::error!(target: "effectively::relay", outbox_id, reason, "an event was given up: it is a dead letter now");
+            }
+            Ok(false) => {}
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn lease(&self, partition: u16) -> Option<Lease> {
+        let of = |lease: &&Lease| lease.partition == partition;
+        self.leases.iter().find(of).copied()
+    }
+
+    fn finish(&mut self, lease: Lease, finish: Finish) {
+        for open in &mut self.open {
+            if open.0 == lease && open.1 == Finish::Well {
+                open.1 = finish;
+            }
+        }
+    }
+
+    fn finish_all(&mut self, finish: Finish) {
+        for open in &mut self.open {
+            open.1 = finish;
+        }
+    }
+}
+
+impl<DB: Dialect> Drop for Batch<DB> {
+    fn drop(&mut self) {
+        for (lease, finish) in &self.open {
+            let full = self.shared.settings.batch;
+            self.shared.partitions.finish(*lease, *finish, full);
+        }
+    }
+}
+
+fn failed(error: &Error) {
+    tracing::warn!(target: "effectively::relay", %error, "the database failed");
+}
+
+fn count<DB: Dialect>(shared: &Shared<DB>, route: usize, published: &Published, took: Duration) {
+    let route = shared.routes.get(route).pattern.to_string();
+    let mut rejected = 0;
+    let mut done = 0;
+    let lag = metrics::histogram!("effectively_relay_lag_seconds", "route" => route.clone());
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    for answered in &published.answers {
+        match &answered.delivery {
+            Delivery::Published => {
+                done += 1;
+                lag.record(now.saturating_sub(answered.staged_at).as_secs_f64());
+            }
+            Delivery::Rejected(_) => rejected += 1,
+            Delivery::Unavailable(_) | Delivery::Held => {}
+        }
+    }
+    metrics::counter!("effectively_relay_published_total", "route" => route.clone())
+        .increment(done);
+    metrics::counter!("effectively_relay_rejected_total", "route" => route.clone())
+        .increment(rejected);
+    metrics::histogram!("effectively_relay_publish_seconds", "route" => route)
+        .record(took.as_secs_f64());
+}

@@ -1,0 +1,101 @@
+//! The circuit breaker of a route: while its sink is down, its events are not read and no attempt is counted against them.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::model::backoff::jittered;
+
+/// The first pause, and the longest. Each is twice the one before.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Default)]
+pub(super) struct Breaker(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    open_until: Option<Instant>,
+    /// One event is on its way to find out whether the sink is back.
+    probing: bool,
+}
+
+/// How much may be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    Everything,
+    /// One event, to see whether the sink is back.
+    Probe,
+    Nothing,
+}
+
+impl Breaker {
+    pub(super) fn admit(&self) -> Admission {
+        let mut state = self.lock();
+        match state.open_until {
+            None => Admission::Everything,
+            Some(until) if until > Instant::now() || state.probing => Admission::Nothing,
+            Some(_) => {
+                state.probing = true;
+                Admission::Probe
+            }
+        }
+    }
+
+    /// The sink answered. Whether it was down before.
+    pub(super) fn close(&self) -> bool {
+        let mut state = self.lock();
+        std::mem::take(&mut *state).open_until.is_some()
+    }
+
+    /// The sink did not answer. How long it is left alone; `None` when that is known already.
+    pub(super) fn open(&self) -> Option<Duration> {
+        let mut state = self.lock();
+        let known = state.open_until.is_some() && !state.probing;
+        if known {
+            return None;
+        }
+        let full = FIRST.saturating_mul(1 << state.failures.min(20));
+        let pause = jittered(full.min(LONGEST));
+        state.failures = state.failures.saturating_add(1);
+        state.probing = false;
+        state.open_until = Some(Instant::now() + pause);
+        Some(pause)
+    }
+
+    /// The probe was not made after all.
+    pub(super) fn abandon_probe(&self) {
+        self.lock().probing = false;
+    }
+
+    pub(super) fn open_until(&self) -> Option<Instant> {
+        self.lock().open_until
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_breaker_lets_one_probe_through_when_its_time_is_over() {
+        let breaker = Breaker::default();
+        assert_eq!(breaker.admit(), Admission::Everything);
+        assert!(breaker.open().is_some());
+        assert!(breaker.open().is_none(), "one outage counts once");
+        assert_eq!(breaker.admit(), Admission::Nothing);
+        breaker.lock().open_until = Some(Instant::now());
+        assert_eq!(breaker.admit(), Admission::Probe);
+        assert_eq!(breaker.admit(), Admission::Nothing);
+        let second = breaker.open().unwrap();
+        assert!(second > FIRST, "{second:?}");
+        assert!(breaker.close());
+        assert_eq!(breaker.admit(), Admission::Everything);
+    }
+}

@@ -1,0 +1,244 @@
+//! The partitions that this relay holds, and what each is at.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use crate::store::Lease;
+
+#[derive(Debug, Default)]
+pub(super) struct Partitions(Mutex<BTreeMap<u16, Held>>);
+
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    /// Nothing is published or settled after this moment: the lease ends a little later, by the database's clock.
+    until: Instant,
+    /// A batch of it is being published or settled.
+    busy: bool,
+    /// Another relay is to have it.
+    leaving: bool,
+    /// After a death, how much may be published at once: one event, then twice as much each time.
+    ramp: Option<usize>,
+    /// Its ramp is over, and the database does not know yet.
+    recovered: bool,
+    /// Keys of which an event was rejected and waits: nothing of them is read.
+    parked: HashSet<String>,
+    /// `parked` is not what the database says any more.
+    stale: bool,
+    /// The routes whose sink knows that the partition is ours.
+    assigned: HashSet<usize>,
+}
+
+/// A partition that may be read.
+#[derive(Debug, Clone)]
+pub(super) struct Idle {
+    pub(super) lease: Lease,
+    pub(super) until: Instant,
+    pub(super) ramp: Option<usize>,
+    pub(super) stale: bool,
+}
+
+/// How a batch ended for one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// Nothing unusual: the ramp may go on.
+    Well,
+    /// An event waits now.
+    Postponed,
+    /// The sink panicked: one event at a time from here.
+    Panicked,
+}
+
+impl Partitions {
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Those that may be read.
+    pub(super) fn idle(&self) -> Vec<Idle> {
+        let now = Instant::now();
+        let held = self.lock();
+        let idle = held
+            .values()
+            .filter(|held| !held.busy && !held.leaving && held.until > now);
+        idle.map(|held| Idle {
+            lease: held.lease,
+            until: held.until,
+            ramp: held.ramp,
+            stale: held.stale,
+        })
+        .collect()
+    }
+
+    /// The keys of these partitions of which nothing is read.
+    pub(super) fn parked(&self, partitions: &[u16]) -> Vec<String> {
+        let held = self.lock();
+        let of = |partition| held.get(partition).map(|held| &held.parked);
+        partitions
+            .iter()
+            .filter_map(of)
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn set_parked(&self, partition: u16, keys: HashSet<String>) {
+        if let Some(held) = self.lock().get_mut(&partition) {
+            held.parked = keys;
+            held.stale = false;
+        }
+    }
+
+    /// A batch of these begins.
+    pub(super) fn start(&self, leases: &[Lease]) {
+        let mut held = self.lock();
+        for lease in leases {
+            if let Some(held) = held.get_mut(&lease.partition) {
+                held.busy = true;
+            }
+        }
+    }
+
+    /// A batch ended. `full`: how much a batch is when nothing is wrong.
+    pub(super) fn finish(&self, lease: Lease, finish: Finish, full: usize) {
+        let mut all = self.lock();
+        let Some(held) = same(&mut all, lease) else {
+            return;
+        };
+        held.busy = false;
+        match finish {
+            Finish::Well => held.climb(full),
+            Finish::Postponed => {
+                held.stale = true;
+                held.climb(full);
+            }
+            Finish::Panicked => held.ramp = Some(1),
+        }
+    }
+
+    /// Nothing waits in it, so nothing in it can have killed anybody.
+    pub(super) fn trust(&self, partition: u16) {
+        if let Some(held) = self.lock().get_mut(&partition)
+            && held.ramp.take().is_some()
+        {
+            held.recovered = true;
+        }
+    }
+
+    /// Whether the sink of this route has to be told of the partition.
+    pub(super) fn is_assigned(&self, lease: Lease, route: usize) -> bool {
+        same(&mut self.lock(), lease).is_some_and(|held| held.assigned.contains(&route))
+    }
+
+    pub(super) fn assign(&self, lease: Lease, route: usize) {
+        if let Some(held) = same(&mut self.lock(), lease) {
+            held.assigned.insert(route);
+        }
+    }
+
+    /// Those whose ramp is over.
+    pub(super) fn recovered(&self) -> Vec<u16> {
+        let all = self.lock();
+        let recovered = all.values().filter(|held| held.recovered);
+        recovered.map(|held| held.lease.partition).collect()
+    }
+
+    /// The database has extended these leases and no others. Answers those that are lost.
+    pub(super) fn renewed(&self, leases: &[Lease], until: Instant, recovered: &[u16]) -> Vec<Lost> {
+        let mut all = self.lock();
+        let mut lost = Vec::new();
+        all.retain(|partition, held| {
+            let ours =
+                |lease: &&Lease| lease.partition == *partition && lease.epoch == held.lease.epoch;
+            let still = leases.iter().any(|lease| ours(&lease));
+            if still {
+                held.until = until;
+                held.recovered &= !recovered.contains(partition);
+            } else {
+                lost.push(held.lost());
+            }
+            still
+        });
+        lost
+    }
+
+    pub(super) fn acquired(&self, leases: Vec<Lease>, until: Instant) {
+        let mut all = self.lock();
+        for lease in leases {
+            let held = Held {
+                lease,
+                until,
+                busy: false,
+                leaving: false,
+                ramp: (lease.deaths > 0).then_some(1),
+                recovered: false,
+                parked: HashSet::new(),
+                stale: true,
+                assigned: HashSet::new(),
+            };
+            all.insert(lease.partition, held);
+        }
+    }
+
+    /// Marks so many as leaving, and gives out those of them that nothing is in flight of.
+    pub(super) fn leave(&self, surplus: usize) -> Vec<Lost> {
+        let mut all = self.lock();
+        let leaving = all.values().filter(|held| held.leaving).count();
+        let more = all.values_mut().filter(|held| !held.leaving);
+        for held in more.take(surplus.saturating_sub(leaving)) {
+            held.leaving = true;
+        }
+        let mut left = Vec::new();
+        all.retain(|_, held| {
+            let goes = held.leaving && !held.busy;
+            if goes {
+                left.push(held.lost());
+            }
+            !goes
+        });
+        left
+    }
+
+    /// Gives all out: the relay ends.
+    pub(super) fn take_all(&self) -> Vec<Lost> {
+        let all = std::mem::take(&mut *self.lock());
+        all.values().map(Held::lost).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A partition that is not ours any more, and the routes whose sink has to hear of it.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) lease: Lease,
+    pub(super) assigned: Vec<usize>,
+}
+
+impl Held {
+    fn climb(&mut self, full: usize) {
+        let Some(level) = self.ramp else {
+            return;
+        };
+        self.ramp = Some(level * 2).filter(|level| *level < full);
+        self.recovered = self.ramp.is_none();
+    }
+
+    fn lost(&self) -> Lost {
+        Lost {
+            lease: self.lease,
+            assigned: self.assigned.iter().copied().collect(),
+        }
+    }
+}
+
+/// The partition, if it is still held under the same lease.
+fn same(held: &mut BTreeMap<u16, Held>, lease: Lease) -> Option<&mut Held> {
+    held.get_mut(&lease.partition)
+        .filter(|held| held.lease.epoch == lease.epoch)
+}

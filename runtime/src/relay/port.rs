@@ -1,0 +1,127 @@
+//! What the relay asks of the database. No connection outlives a call, and a broken one closes.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    engine::Ledger,
+    error::Error,
+    model::Envelope,
+    store::{self, Dialect, Due, Fence, Lease, Waiting},
+};
+
+#[derive(Debug)]
+pub(super) struct Port<DB: Dialect> {
+    ledger: Ledger<DB>,
+    /// Who asks: another one in each run, so that what an earlier run still has in flight is a stranger's.
+    relay: Uuid,
+}
+
+/// One verb on a connection of the pool; `write` takes a turn in the queue of SQLite's one writer first.
+macro_rules! ask {
+    (write $port:ident.$verb:ident($($argument:expr),*)) => {{
+        let _writer = $port.ledger.writers().turn().await?;
+        ask!($port.$verb($($argument),*))
+    }};
+    ($port:ident.$verb:ident($($argument:expr),*)) => {{
+        let mut lent = $port.ledger.lend().await?;
+        let answer = DB::$verb(lent.conn(), $port.ledger.sql(), $($argument),*).await;
+        let answer = answer.map_err(store::error::<DB>)?;
+        lent.give_back();
+        Ok(answer)
+    }};
+}
+
+impl<DB: Dialect> Port<DB> {
+    pub(super) fn new(ledger: Ledger<DB>) -> Self {
+        Self {
+            ledger,
+            relay: Uuid::new_v4(),
+        }
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger<DB> {
+        &self.ledger
+    }
+
+    fn fence<'a>(&self, leases: &'a [Lease]) -> Fence<'a> {
+        Fence {
+            relay: self.relay,
+            leases,
+        }
+    }
+
+    /// Fails when the tables are missing or of another version.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        self.ledger.lend().await.map(crate::engine::Lent::give_back)
+    }
+
+    pub(super) async fn heartbeat(&self, ttl: Duration) -> Result<u64, Error> {
+        ask!(write self.heartbeat(self.relay, ttl))
+    }
+
+    pub(super) async fn renew(
+        &self,
+        ttl: Duration,
+        recovered: &[u16],
+    ) -> Result<Vec<Lease>, Error> {
+        ask!(write self.renew(self.relay, ttl, recovered))
+    }
+
+    pub(super) async fn acquire(&self, ttl: Duration, limit: usize) -> Result<Vec<Lease>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        ask!(write self.acquire(self.relay, ttl, limit))
+    }
+
+    pub(super) async fn give_up(&self, leases: &[Lease]) -> Result<(), Error> {
+        ask!(write self.give_up(self.fence(leases)))
+    }
+
+    pub(super) async fn resign(&self) -> Result<(), Error> {
+        ask!(write self.resign(self.relay))
+    }
+
+    pub(super) async fn promote(&self, leases: &[Lease]) -> Result<u64, Error> {
+        ask!(write self.promote(self.fence(leases)))
+    }
+
+    pub(super) async fn waiting(&self, partitions: &[u16]) -> Result<Vec<Waiting>, Error> {
+        ask!(self.waiting(partitions))
+    }
+
+    pub(super) async fn due(&self, due: Due<'_>) -> Result<Vec<Envelope>, Error> {
+        ask!(self.due(due))
+    }
+
+    pub(super) async fn settle(
+        &self,
+        leases: &[Lease],
+        events: &[(u16, i64)],
+    ) -> Result<u64, Error> {
+        ask!(write self.settle(self.fence(leases), events))
+    }
+
+    pub(super) async fn postpone(
+        &self,
+        lease: Lease,
+        outbox_id: i64,
+        delay: Duration,
+        reason: &str,
+    ) -> Result<bool, Error> {
+        ask!(write self.postpone(self.relay, lease, outbox_id, delay, reason))
+    }
+
+    pub(super) async fn bury(
+        &self,
+        lease: Lease,
+        outbox_id: i64,
+        reason: &str,
+    ) -> Result<bool, Error> {
+        ask!(write self.bury(self.relay, lease, outbox_id, reason))
+    }
+
+    pub(super) async fn suspect(&self, lease: Lease, outbox_id: i64) -> Result<Option<u16>, Error> {
+        ask!(write self.suspect(self.relay, lease, outbox_id))
+    }
+}

@@ -1,0 +1,243 @@
+//! Publishing what was read of one route, in the order of each partition key.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{task::JoinHandle, time::timeout_at};
+
+use super::{Shared, breaker::Admission, route::Routed};
+use crate::{
+    model::{Envelope, Lane},
+    sink::{Delivery, Unavailable},
+    store::{Dialect, Lease},
+};
+
+/// What became of one event.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) route: usize,
+    pub(super) partition: u16,
+    pub(super) outbox_id: i64,
+    pub(super) attempts: u16,
+    pub(super) staged_at: Duration,
+    pub(super) delivery: Delivery,
+}
+
+/// What became of the events of one route. Those that are not among `answers` stay as they are.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    pub(super) answers: Vec<Answered>,
+    /// The sink panicked over several events: it is not known over which.
+    pub(super) panicked: bool,
+}
+
+/// Publishes events of one route, which are in the order of the outbox.
+pub(super) async fn publish<DB: Dialect>(
+    shared: &Shared<DB>,
+    route: usize,
+    mut events: Vec<Envelope>,
+    leases: &[Lease],
+    until: Instant,
+) -> Published {
+    let mut published = Published::default();
+    let routed = shared.routes.get(route);
+    let probe = match routed.breaker.admit() {
+        Admission::Everything => None,
+        Admission::Nothing => return published,
+        Admission::Probe => {
+            events.truncate(1);
+            Some(Probe(routed))
+        }
+    };
+    if let Err(down) = assign(shared, route, &mut events, leases).await {
+        open(routed, &down);
+        return published;
+    }
+    let down = in_waves(shared, route, events, until, &mut published).await;
+    match down {
+        Some(down) => open(routed, &down),
+        None if published.answers.is_empty() => {}
+        None => {
+            if routed.breaker.close() {
+                tracing::info!(target: "effectively::relay", route = %routed.pattern, "the sink is back");
+            }
+        }
+    }
+    drop(probe);
+    published
+}
+
+/// Hands the events over, one call for all if the sink keeps the order, else one call after the other with at most one event of
+/// each partition key. Answers why the sink is down, if it is.
+async fn in_waves<DB: Dialect>(
+    shared: &Shared<DB>,
+    route: usize,
+    events: Vec<Envelope>,
+    until: Instant,
+    published: &mut Published,
+) -> Option<Unavailable> {
+    let routed = shared.routes.get(route);
+    let keeps_order = routed.route.sink.keeps_order();
+    let mut stopped: HashSet<Lane> = HashSet::new();
+    let mut left = VecDeque::from(events);
+    while !left.is_empty() {
+        let wave = if keeps_order {
+            std::mem::take(&mut left).into()
+        } else {
+            next_wave(&mut left, &stopped)
+        };
+        if wave.is_empty() {
+            break;
+        }
+        let lanes: Vec<Lane> = if keeps_order {
+            Vec::new()
+        } else {
+            wave.iter().map(Envelope::lane).collect()
+        };
+        let (answers, panicked) = call(shared, route, wave, until).await;
+        published.panicked |= panicked;
+        let mut down = None;
+        for (place, answered) in answers.into_iter().enumerate() {
+            let goes_on = match &answered.delivery {
+                Delivery::Published => true,
+                Delivery::Rejected(_) => lanes.get(place).is_some_and(|lane| !routed.parks(lane)),
+                Delivery::Unavailable(why) => {
+                    down.get_or_insert_with(|| why.clone());
+                    false
+                }
+                Delivery::Held => false,
+            };
+            if let Some(lane) = lanes.get(place).filter(|_| !goes_on) {
+                stopped.insert(lane.clone());
+            }
+            published.answers.push(answered);
+        }
+        if down.is_some() || panicked {
+            return down;
+        }
+    }
+    None
+}
+
+/// Takes the first event of each partition key that has not stopped; the others stay, in their order.
+fn next_wave(left: &mut VecDeque<Envelope>, stopped: &HashSet<Lane>) -> Vec<Envelope> {
+    let (mut wave, mut rest) = (Vec::new(), VecDeque::new());
+    let mut taken: HashSet<Lane> = HashSet::new();
+    for event in left.drain(..) {
+        let lane = event.lane();
+        if stopped.contains(&lane) {
+            continue;
+        }
+        if taken.insert(lane) {
+            wave.push(event);
+        } else {
+            rest.push_back(event);
+        }
+    }
+    *left = rest;
+    wave
+}
+
+/// One call of the sink, in a task of its own: a panic in it is its own affair, and so is what it does when it is dropped.
+async fn call<DB: Dialect>(
+    shared: &Shared<DB>,
+    route: usize,
+    wave: Vec<Envelope>,
+    until: Instant,
+) -> (Vec<Answered>, bool) {
+    let mut answers: Vec<Answered> = wave
+        .iter()
+        .map(|event| Answered::held(route, event))
+        .collect();
+    let sink = Arc::clone(&shared.routes.get(route).route.sink);
+    let mut task = Aborting(tokio::spawn(async move { sink.publish(&wave).await }));
+    // Past the end of the lease another relay publishes, so nothing of ours may still be on its way.
+    let end = until.min(Instant::now() + shared.settings.publish_timeout);
+    let deliveries = match timeout_at(end.into(), &mut task.0).await {
+        Ok(Ok(deliveries)) if deliveries.len() == answers.len() => deliveries,
+        Ok(Ok(_)) => {
+            vec![Delivery::unavailable("the sink did not answer for each event"); answers.len()]
+        }
+        Ok(Err(_)) if answers.len() == 1 => vec![Delivery::rejected("the sink panicked")],
+        Ok(Err(_)) => return (Vec::new(), true),
+        Err(_) => vec![Delivery::unavailable("the sink did not answer in time"); answers.len()],
+    };
+    for (answered, delivery) in answers.iter_mut().zip(deliveries) {
+        answered.delivery = delivery;
+    }
+    (answers, false)
+}
+
+/// Tells the sink of partitions that it does not know to be ours. What it then knows to be published is settled and not
+/// published again.
+async fn assign<DB: Dialect>(
+    shared: &Shared<DB>,
+    route: usize,
+    events: &mut Vec<Envelope>,
+    leases: &[Lease],
+) -> Result<(), Unavailable> {
+    let sink = &shared.routes.get(route).route.sink;
+    let of_batch: HashSet<u16> = events.iter().map(|event| event.partition).collect();
+    for lease in leases {
+        if !of_batch.contains(&lease.partition) || shared.partitions.is_assigned(*lease, route) {
+            continue;
+        }
+        let known = sink.assigned(lease.partition).await?;
+        if !known.is_empty() {
+            let ids: Vec<_> = known.iter().map(|id| (lease.partition, *id)).collect();
+            if let Err(error) = shared.port.settle(leases, &ids).await {
+                tracing::warn!(target: "effectively::relay", %error, "published events could not be settled");
+                return Err(Unavailable::new("the database failed while taking over"));
+            }
+            events.retain(|event| {
+                event.partition != lease.partition || !known.contains(&event.outbox_id)
+            });
+        }
+        shared.partitions.assign(*lease, route);
+    }
+    Ok(())
+}
+
+fn open(routed: &Routed, down: &Unavailable) {
+    if let Some(pause) = routed.breaker.open() {
+        metrics::counter!("effectively_relay_outages_total", "route" => routed.pattern.to_string())
+            .increment(1);
+        tracing::warn!(
+            target: "effectively::relay", route = %routed.pattern, reason = down.reason(), pause_ms = pause.as_millis(),
+            "the sink is down; its events wait"
+        );
+    }
+}
+
+impl Answered {
+    fn held(route: usize, event: &Envelope) -> Self {
+        Self {
+            route,
+            partition: event.partition,
+            outbox_id: event.outbox_id,
+            attempts: event.attempts,
+            staged_at: event.staged_at,
+            delivery: Delivery::Held,
+        }
+    }
+}
+
+/// A probe that was given up must not keep the breaker open for ever.
+struct Probe<'a>(&'a Routed);
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        self.0.breaker.abandon_probe();
+    }
+}
+
+struct Aborting<T>(JoinHandle<T>);
+
+impl<T> Drop for Aborting<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

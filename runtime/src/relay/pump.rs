@@ -1,0 +1,279 @@
+//! The loop of a relay: read what is due, hand it to a batch, read the next while that is being published.
+//!
+//! Nothing here remembers what was read before: what is not settled is still there, and a partition of which a batch is on its
+//! way is not read. So an event whose transaction committed late, under an older id, is simply found.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+
+use super::{Shared, batch::Batch, partitions::Idle};
+use crate::{
+    error::Error,
+    model::{Envelope, Lane, backoff::jittered},
+    store::{Dialect, Due, Lease},
+};
+
+pub(super) struct Pump<DB: Dialect> {
+    shared: Arc<Shared<DB>>,
+    batches: JoinSet<()>,
+    /// A batch that must be the only one is on its way.
+    alone: bool,
+    pace: Pace,
+    /// How much of one partition a read takes at most. Grows while few partitions have much.
+    per_partition: usize,
+    /// Where reading begins: moves on, so that all partitions get their turn.
+    first: usize,
+    /// When to look again for what has become due.
+    promote_at: Instant,
+}
+
+impl<DB: Dialect> Pump<DB> {
+    pub(super) fn new(shared: Arc<Shared<DB>>) -> Self {
+        Self {
+            batches: JoinSet::new(),
+            alone: false,
+            pace: Pace::new(shared.settings.linger, shared.settings.poll),
+            per_partition: shared.least_per_partition(),
+            first: 0,
+            promote_at: Instant::now(),
+            shared,
+        }
+    }
+
+    /// Runs until the end is asked for.
+    pub(super) async fn run(&mut self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut commits = self.shared.port.ledger().wakeups();
+        loop {
+            let free = !self.alone && self.batches.len() < self.shared.settings.concurrency;
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                Some(_) = self.batches.join_next() => {
+                    self.alone = false;
+                    self.pace.hurry();
+                }
+                () = self.shared.changed.notified() => self.pace.hurry(),
+                Ok(()) = commits.changed(), if !self.pace.is_hurried() => self.pace.hurry(),
+                () = tokio::time::sleep_until(self.pace.next.into()), if free => self.turn().await,
+            }
+        }
+    }
+
+    /// Waits for what is being published, and settles it.
+    pub(super) async fn drain(&mut self) {
+        while self.batches.join_next().await.is_some() {}
+    }
+
+    async fn turn(&mut self) {
+        self.pace.began();
+        match self.read().await {
+            Ok(found) => self.pace.found(found),
+            Err(error) => {
+                tracing::warn!(target: "effectively::relay", %error, "the outbox cannot be read");
+                self.pace.found(Found::Nothing);
+            }
+        }
+        // A sink that was down is asked again when its time has come, whatever the pace.
+        let wake = [self.shared.routes.reopens_at(), Some(self.promote_at)];
+        if let Some(wake) = wake.into_iter().flatten().min() {
+            self.pace.not_after(wake);
+        }
+    }
+
+    async fn read(&mut self) -> Result<Found, Error> {
+        let mut idle = self.shared.partitions.idle();
+        if idle.is_empty() {
+            return Ok(Found::Nothing);
+        }
+        self.look_at_waiting(&idle).await?;
+        // After deaths the smallest steps come first.
+        let full = self.shared.settings.batch;
+        let step = idle.iter().filter_map(|idle| idle.ramp).min();
+        idle.retain(|idle| idle.ramp == step);
+        if step == Some(1) && !self.batches.is_empty() {
+            return Ok(Found::Nothing);
+        }
+        let count = idle.len();
+        idle.rotate_left(self.first % count);
+        let partitions: Vec<u16> = idle.iter().map(|idle| idle.lease.partition).collect();
+        let per_partition = step.unwrap_or(self.per_partition);
+        let events = self
+            .shared
+            .port
+            .due(Due {
+                partitions: &partitions,
+                per_partition: i64::try_from(per_partition).unwrap_or(i64::MAX),
+                limit: i64::try_from(full).unwrap_or(i64::MAX),
+                without_topics: &self.shared.routes.excluded(),
+                without_keys: &self.shared.partitions.parked(&partitions),
+            })
+            .await?;
+        let found = self.judge(&events, per_partition, count);
+        self.dispatch(idle, events, step);
+        Ok(found)
+    }
+
+    /// What has become due goes where it is read, and the keys that still wait are noted.
+    async fn look_at_waiting(&mut self, idle: &[Idle]) -> Result<(), Error> {
+        let now = Instant::now();
+        let mut stale: Vec<u16> = idle
+            .iter()
+            .filter(|idle| idle.stale)
+            .map(|idle| idle.lease.partition)
+            .collect();
+        let mut next = self.promote_at;
+        if now >= self.promote_at {
+            let leases: Vec<Lease> = idle.iter().map(|idle| idle.lease).collect();
+            if self.shared.port.promote(&leases).await? > 0 {
+                stale = leases.iter().map(|lease| lease.partition).collect();
+            }
+            next = now + self.shared.settings.poll;
+        }
+        if !stale.is_empty() {
+            let mut parked: BTreeMap<u16, HashSet<String>> = BTreeMap::new();
+            for waiting in self.shared.port.waiting(&stale).await? {
+                next = next.min(now + waiting.due_in);
+                let lane = waiting.partition_key.map(Lane::Key);
+                if let Some(lane @ Lane::Key(_)) = lane
+                    && self.shared.routes.parks(&waiting.topic, &lane)
+                    && let Lane::Key(key) = lane
+                {
+                    parked.entry(waiting.partition).or_default().insert(key);
+                }
+            }
+            for partition in stale {
+                let keys = parked.remove(&partition).unwrap_or_default();
+                self.shared.partitions.set_parked(partition, keys);
+            }
+        }
+        self.promote_at = next;
+        Ok(())
+    }
+
+    /// How much there was, and how much of a partition the next read takes.
+    fn judge(&mut self, events: &[Envelope], per_partition: usize, partitions: usize) -> Found {
+        let full = self.shared.settings.batch;
+        let mut of_partition: BTreeMap<u16, usize> = BTreeMap::new();
+        for event in events {
+            *of_partition.entry(event.partition).or_default() += 1;
+        }
+        self.first = self.first.wrapping_add(of_partition.len()) % partitions.max(1);
+        let cut = of_partition.values().any(|count| *count >= per_partition);
+        if events.len() >= full {
+            self.per_partition = (self.per_partition / 2).max(self.shared.least_per_partition());
+            Found::Plenty
+        } else if cut {
+            self.per_partition = (self.per_partition * 2).min(full);
+            Found::Plenty
+        } else if events.is_empty() {
+            Found::Nothing
+        } else {
+            Found::Some
+        }
+    }
+
+    fn dispatch(&mut self, idle: Vec<Idle>, events: Vec<Envelope>, step: Option<usize>) {
+        let there: HashSet<u16> = events.iter().map(|event| event.partition).collect();
+        let (mut leases, mut until) = (Vec::new(), None);
+        for idle in idle {
+            if there.contains(&idle.lease.partition) {
+                leases.push(idle.lease);
+                until = Some(until.map_or(idle.until, |until: Instant| until.min(idle.until)));
+            } else if step.is_some() {
+                self.shared.partitions.trust(idle.lease.partition);
+            }
+        }
+        let Some(until) = until else {
+            return;
+        };
+        let source = &self.shared.settings.source;
+        let events = events
+            .into_iter()
+            .map(|event| Envelope {
+                source: Arc::clone(source),
+                ..event
+            })
+            .collect();
+        let batch = Batch::start(Arc::clone(&self.shared), leases, until);
+        self.alone = step == Some(1);
+        if self.alone {
+            self.batches.spawn(batch.run_alone(events));
+        } else {
+            self.batches.spawn(batch.run(events));
+        }
+    }
+}
+
+/// How much a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// More is there.
+    Plenty,
+    Some,
+    Nothing,
+}
+
+/// When to read next: at once while there is plenty, soon after a commit, ever less often when nothing happens.
+#[derive(Debug)]
+struct Pace {
+    next: Instant,
+    last: Instant,
+    hurried: bool,
+    linger: Duration,
+    idle: Duration,
+    longest: Duration,
+}
+
+impl Pace {
+    fn new(linger: Duration, longest: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            next: now,
+            last: now,
+            hurried: true,
+            linger,
+            idle: linger,
+            longest,
+        }
+    }
+
+    /// Something happened: read soon, and not so soon that what comes in the next moment needs a read of its own.
+    fn hurry(&mut self) {
+        self.hurried = true;
+        self.next = self.next.min(self.last + self.linger);
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.hurried
+    }
+
+    fn began(&mut self) {
+        self.hurried = false;
+        self.last = Instant::now();
+    }
+
+    fn found(&mut self, found: Found) {
+        let now = Instant::now();
+        match found {
+            Found::Plenty => self.next = now,
+            Found::Some => {
+                self.idle = self.linger;
+                self.next = self.last + self.linger;
+            }
+            Found::Nothing => {
+                self.idle = (self.idle * 2).clamp(Duration::from_millis(1), self.longest);
+                self.next = now + jittered(self.idle);
+            }
+        }
+    }
+
+    fn not_after(&mut self, moment: Instant) {
+        self.next = self.next.min(moment.max(self.last + self.linger));
+    }
+}

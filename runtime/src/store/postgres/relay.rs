@@ -1,0 +1,304 @@
+//! The relay: leases, reading what is due, settling.
+
+use std::time::Duration;
+
+use sqlx::{
+    AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
+    pool::PoolOptions,
+    postgres::{PgListener, PgRow},
+    raw_sql,
+};
+use uuid::Uuid;
+
+use super::{Envelope, Sql, dead_letters, outbox};
+use crate::store::relay::{
+    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, held, number, numbers,
+    ttl_ms, waiting_room,
+};
+
+/// The channel of NOTIFY, and what the relay listens to.
+const CHANNEL: &str = "effectively_outbox";
+const RECONNECT: Duration = Duration::from_secs(1);
+
+impl RelayVerbs for Postgres {
+    async fn heartbeat(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        relay: Uuid,
+        ttl: Duration,
+    ) -> sqlx::Result<u64> {
+        let statement = sql.fill(
+            "WITH gone AS (DELETE FROM {relays} WHERE expires_at <= now() AND id <> $1), \
+             alive AS (INSERT INTO {relays} (id, expires_at) VALUES ($1, now() + $2 * interval '1 millisecond') \
+             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at) \
+             SELECT count(*) + 1 FROM {relays} WHERE expires_at > now() AND id <> $1",
+        );
+        let alive: i64 = sqlx::query_scalar(statement)
+            .bind(relay)
+            .bind(ttl_ms(ttl))
+            .fetch_one(conn)
+            .await?;
+        Ok(alive.unsigned_abs())
+    }
+
+    async fn renew(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        relay: Uuid,
+        ttl: Duration,
+        recovered: &[u16],
+    ) -> sqlx::Result<Vec<Lease>> {
+        let statement = sql.fill(
+            "UPDATE {leases} SET expires_at = now() + $2 * interval '1 millisecond', \
+             deaths = CASE WHEN partition_no = ANY($3) THEN 0 ELSE deaths END \
+             WHERE holder = $1 AND expires_at > now() RETURNING partition_no, epoch, deaths",
+        );
+        let query = sqlx::query(statement).bind(relay).bind(ttl_ms(ttl));
+        let rows = query.bind(numbers(recovered)).fetch_all(conn).await?;
+        rows.iter().map(lease_of).collect()
+    }
+
+    async fn acquire(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        relay: Uuid,
+        ttl: Duration,
+        limit: i64,
+    ) -> sqlx::Result<Vec<Lease>> {
+        let statement = sql.fill(
+            "WITH free AS (SELECT partition_no FROM {leases} WHERE holder IS NULL OR expires_at <= now() \
+             ORDER BY random() LIMIT $3 FOR UPDATE SKIP LOCKED) \
+             UPDATE {leases} l SET deaths = CASE WHEN l.holder IS NULL THEN l.deaths ELSE least(l.deaths + 1, 1000) END, \
+             holder = $1, epoch = l.epoch + 1, expires_at = now() + $2 * interval '1 millisecond' \
+             FROM free WHERE l.partition_no = free.partition_no RETURNING l.partition_no, l.epoch, l.deaths",
+        );
+        let query = sqlx::query(statement).bind(relay).bind(ttl_ms(ttl));
+        let rows = query.bind(limit).fetch_all(conn).await?;
+        rows.iter().map(lease_of).collect()
+    }
+
+    async fn give_up(conn: &mut PgConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<()> {
+        let statement = format!(
+            "UPDATE {{leases}} SET holder = NULL, expires_at = now() WHERE partition_no IN ({})",
+            still_held(fence)
+        );
+        raw_sql(sql.fill(&statement)).execute(conn).await.map(drop)
+    }
+
+    async fn resign(conn: &mut PgConnection, sql: &Sql, relay: Uuid) -> sqlx::Result<()> {
+        let statement = sql.fill(
+            "WITH gone AS (DELETE FROM {relays} WHERE id = $1) \
+             UPDATE {leases} SET holder = NULL, expires_at = now() WHERE holder = $1",
+        );
+        let query = sqlx::query(statement).bind(relay);
+        query.execute(conn).await.map(drop)
+    }
+
+    async fn promote(conn: &mut PgConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<u64> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET partition_no = -1 - partition_no \
+             WHERE partition_no < 0 AND available_at <= now() AND -1 - partition_no IN ({})",
+            still_held(fence)
+        );
+        let done = raw_sql(sql.fill(&statement)).execute(conn).await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn waiting(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        partitions: &[u16],
+    ) -> sqlx::Result<Vec<Waiting>> {
+        let statement = sql.fill(
+            "SELECT partition_no, topic, partition_key, \
+             ceil(extract(epoch FROM available_at - clock_timestamp()) * 1000)::bigint \
+             FROM {outbox} WHERE partition_no = ANY($1) AND attempts > 0",
+        );
+        let rooms: Vec<i16> = partitions.iter().copied().map(waiting_room).collect();
+        let rows = sqlx::query(statement).bind(rooms).fetch_all(conn).await?;
+        let waiting = |row: &PgRow| {
+            Ok(Waiting {
+                partition: crate::store::partition_of(row.try_get(0)?),
+                topic: row.try_get(1)?,
+                partition_key: row.try_get(2)?,
+                due_in: crate::store::millis(row.try_get(3)?),
+            })
+        };
+        rows.iter().map(waiting).collect()
+    }
+
+    async fn due(conn: &mut PgConnection, sql: &Sql, due: Due<'_>) -> sqlx::Result<Vec<Envelope>> {
+        // A nested loop is the only plan of LATERAL, so of each partition the LIMIT takes a beginning.
+        let filtered = !due.without_topics.is_empty() || !due.without_keys.is_empty();
+        let filter = if filtered {
+            "AND topic <> ALL($4) AND (partition_key IS NULL OR partition_key <> ALL($5))"
+        } else {
+            ""
+        };
+        let statement = format!(
+            "SELECT {} FROM unnest($1::smallint[]) AS p (no), LATERAL (SELECT * FROM {{outbox}} \
+             WHERE partition_no = p.no {filter} ORDER BY id LIMIT $2) AS e LIMIT $3",
+            outbox::ENVELOPE
+        );
+        // Planned each time: a plan that was made while the table was small would be kept, and read it from end to end.
+        let mut query = sqlx::query(sql.fill(&statement)).persistent(false);
+        query = query
+            .bind(numbers(due.partitions))
+            .bind(due.per_partition)
+            .bind(due.limit);
+        if filtered {
+            query = query.bind(due.without_topics).bind(due.without_keys);
+        }
+        let rows = query.fetch_all(conn).await?;
+        rows.iter().map(outbox::envelope_of).collect()
+    }
+
+    async fn settle(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        fence: Fence<'_>,
+        events: &[(u16, i64)],
+    ) -> sqlx::Result<u64> {
+        let mut pairs = String::new();
+        for (partition, id) in events {
+            let comma = if pairs.is_empty() { "" } else { ", " };
+            pairs.push_str(&format!("{comma}({partition}::smallint, {id}::bigint)"));
+        }
+        let statement = format!(
+            "DELETE FROM {{outbox}} AS o USING (VALUES {pairs}) AS e (partition_no, id) \
+             WHERE o.partition_no = e.partition_no AND o.id = e.id AND o.partition_no IN ({})",
+            still_held(fence)
+        );
+        let done = raw_sql(sql.fill(&statement)).execute(conn).await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn postpone(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+        delay: Duration,
+        reason: &str,
+    ) -> sqlx::Result<bool> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET partition_no = -1 - partition_no, available_at = now() + $3 * interval '1 millisecond', \
+             attempts = attempts + 1, last_error = $4 WHERE partition_no = $1 AND id = $2 AND partition_no IN ({})",
+            still_held(Fence {
+                relay,
+                leases: &[lease]
+            })
+        );
+        let query = sqlx::query(sql.fill(&statement))
+            .persistent(false)
+            .bind(number(lease.partition))
+            .bind(outbox_id);
+        let query = query.bind(ttl_ms(delay)).bind(reason);
+        Ok(query.execute(conn).await?.rows_affected() == 1)
+    }
+
+    async fn bury(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+        reason: &str,
+    ) -> sqlx::Result<bool> {
+        let held = still_held(Fence {
+            relay,
+            leases: &[lease],
+        });
+        dead_letters::bury(conn, sql, lease, outbox_id, reason, &held).await
+    }
+
+    async fn suspect(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+    ) -> sqlx::Result<Option<u16>> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET crashes = least(crashes + 1, 1000) WHERE partition_no = $1 AND id = $2 \
+             AND partition_no IN ({}) RETURNING crashes",
+            still_held(Fence {
+                relay,
+                leases: &[lease]
+            })
+        );
+        let query = sqlx::query_scalar(sql.fill(&statement))
+            .persistent(false)
+            .bind(number(lease.partition))
+            .bind(outbox_id);
+        let crashes: Option<i16> = query.fetch_optional(conn).await?;
+        Ok(crashes.map(i16::unsigned_abs))
+    }
+
+    async fn notify(conn: &mut PgConnection, _: &Sql) -> sqlx::Result<bool> {
+        let message = AssertSqlSafe(format!("NOTIFY {CHANNEL}"));
+        raw_sql(message).execute(conn).await.map(|_| true)
+    }
+
+    async fn listen(pool: &PgPool, heard: impl Fn() + Send + Sync) {
+        // A connection of its own: one that listens for ever would be missing in the application's pool.
+        let own = PoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with((*pool.connect_options()).clone());
+        loop {
+            let mut listener = match PgListener::connect_with(&own).await {
+                Ok(listener) => listener,
+                Err(_) => {
+                    tokio::time::sleep(RECONNECT).await;
+                    continue;
+                }
+            };
+            if listener.listen(CHANNEL).await.is_ok() {
+                // What was notified before is not known.
+                heard();
+                while listener.recv().await.is_ok() {
+                    heard();
+                }
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    async fn dead_letters(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        after: i64,
+        limit: i64,
+    ) -> sqlx::Result<Vec<DeadLetter>> {
+        dead_letters::list(conn, sql, after, limit).await
+    }
+
+    async fn retry(conn: &mut PgConnection, sql: &Sql, id: i64) -> sqlx::Result<bool> {
+        dead_letters::retry(conn, sql, id).await
+    }
+
+    async fn discard(conn: &mut PgConnection, sql: &Sql, id: i64) -> sqlx::Result<bool> {
+        dead_letters::discard(conn, sql, id).await
+    }
+
+    async fn backlog(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Backlog> {
+        dead_letters::backlog(conn, sql).await
+    }
+
+    async fn leases(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Vec<LeaseState>> {
+        dead_letters::leases(conn, sql).await
+    }
+}
+
+fn still_held(fence: Fence<'_>) -> String {
+    held(fence, "now()", &format!("'{}'", fence.relay))
+}
+
+fn lease_of(row: &PgRow) -> sqlx::Result<Lease> {
+    Ok(Lease {
+        partition: row.try_get::<i16, _>(0)?.unsigned_abs(),
+        epoch: row.try_get(1)?,
+        deaths: row.try_get::<i16, _>(2)?.unsigned_abs(),
+    })
+}

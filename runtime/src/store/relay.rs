@@ -1,0 +1,314 @@
+//! What the relay says to a database: leases, reading what is due, settling, dead letters.
+//!
+//! Everything that changes a row of a partition carries the lease that it stands on, and changes nothing when that lease is
+//! not held any more: its holder, its epoch and its time are asked in the same statement, by the database's clock.
+
+use std::{fmt::Write, future::Future, time::Duration};
+
+use sqlx::Pool;
+use uuid::Uuid;
+
+use super::{Verbs, hex::Hex};
+use crate::model::{Envelope, Headers};
+
+/// The right to publish one partition, until a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub(crate) partition: u16,
+    /// The fencing token: grows with each holder.
+    pub(crate) epoch: i64,
+    /// How many holders in a row have died with it.
+    pub(crate) deaths: u16,
+}
+
+/// The leases that a statement stands on.
+#[derive(Debug, Clone, Copy)]
+pub struct Fence<'a> {
+    pub(crate) relay: Uuid,
+    pub(crate) leases: &'a [Lease],
+}
+
+/// Which events to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Due<'a> {
+    pub(crate) partitions: &'a [u16],
+    /// At most so many of each partition, so that one does not keep the others waiting.
+    pub(crate) per_partition: i64,
+    pub(crate) limit: i64,
+    /// Whose sink is down or paused.
+    pub(crate) without_topics: &'a [String],
+    /// Whose first event waits to be tried again.
+    pub(crate) without_keys: &'a [String],
+}
+
+/// An event that was rejected and waits to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub(crate) partition: u16,
+    pub(crate) topic: String,
+    pub(crate) partition_key: Option<String>,
+    pub(crate) due_in: Duration,
+}
+
+/// An event that will not be published by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Its place in the outbox, where it returns to when it is retried.
+    pub id: i64,
+    /// The event's id.
+    pub event_id: Uuid,
+    /// Where it was to be published.
+    pub topic: String,
+    /// Its type.
+    pub name: String,
+    /// Its partition key.
+    pub partition_key: Option<String>,
+    /// Its body.
+    pub data: Vec<u8>,
+    /// Its extra headers.
+    pub headers: Headers,
+    /// How often it was tried.
+    pub attempts: u16,
+    /// Why the last attempt failed.
+    pub error: String,
+    /// When it was staged: the time since 1970 by the database's clock.
+    pub staged_at: Duration,
+    /// When it was given up: the time since 1970 by the database's clock.
+    pub failed_at: Duration,
+}
+
+/// How much waits, and how long already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Events that are due.
+    pub due: u64,
+    /// Events that are not due yet.
+    pub delayed: u64,
+    /// Events that a sink rejected and that are tried again.
+    pub retrying: u64,
+    /// How long the oldest event that is due has been waiting.
+    pub oldest: Duration,
+    /// Events that were given up.
+    pub dead_letters: u64,
+    /// Keys whose call ended its own transaction.
+    pub interrupted_keys: u64,
+    /// Relays that are alive.
+    pub relays: u64,
+}
+
+/// Who may publish a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseState {
+    /// The partition, 0 to 63.
+    pub partition: u16,
+    /// The relay that holds it; `None` when it is free.
+    pub holder: Option<Uuid>,
+    /// The fencing token.
+    pub epoch: i64,
+    /// How long the lease still holds.
+    pub expires_in: Duration,
+}
+
+/// One verb per thing the relay does to the database. Each is one statement, or one transaction of its own.
+#[doc(hidden)]
+pub trait RelayVerbs: Verbs {
+    /// Says that this relay is alive for so long, and answers how many are, itself included.
+    fn heartbeat(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        relay: Uuid,
+        ttl: Duration,
+    ) -> impl Future<Output = sqlx::Result<u64>> + Send;
+    /// Extends the leases that this relay still holds, and answers which. `recovered`: their deaths are forgotten.
+    fn renew(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        relay: Uuid,
+        ttl: Duration,
+        recovered: &[u16],
+    ) -> impl Future<Output = sqlx::Result<Vec<Lease>>> + Send;
+    /// Takes up to `limit` leases that nobody holds.
+    fn acquire(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        relay: Uuid,
+        ttl: Duration,
+        limit: i64,
+    ) -> impl Future<Output = sqlx::Result<Vec<Lease>>> + Send;
+    /// Gives these leases up.
+    fn give_up(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        fence: Fence<'_>,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+    /// Gives everything up: this relay ends.
+    fn resign(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        relay: Uuid,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Moves what has become due into its partition, and answers how much that was.
+    fn promote(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        fence: Fence<'_>,
+    ) -> impl Future<Output = sqlx::Result<u64>> + Send;
+    /// What was rejected and waits, of these partitions.
+    fn waiting(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        partitions: &[u16],
+    ) -> impl Future<Output = sqlx::Result<Vec<Waiting>>> + Send;
+    /// The first events of each partition, in its order.
+    fn due(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        due: Due<'_>,
+    ) -> impl Future<Output = sqlx::Result<Vec<Envelope>>> + Send;
+
+    /// Removes published events, and answers how many. Fewer: a lease is lost.
+    fn settle(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        fence: Fence<'_>,
+        events: &[(u16, i64)],
+    ) -> impl Future<Output = sqlx::Result<u64>> + Send;
+    /// Counts an attempt and lets the event wait. `false`: the lease is lost.
+    fn postpone(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+        delay: Duration,
+        reason: &str,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+    /// Makes a dead letter of it. `false`: the lease is lost.
+    fn bury(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+        reason: &str,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+    /// Notes that this event alone is about to be published, and answers how often that was noted. `None`: the lease is lost.
+    fn suspect(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+    ) -> impl Future<Output = sqlx::Result<Option<u16>>> + Send;
+
+    /// Tells relays in other processes that there is something. `false`: this database has no such thing.
+    fn notify(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
+    /// Calls back whenever another process notifies. Never ends; does nothing where there is no such thing.
+    fn listen(
+        pool: &Pool<Self>,
+        heard: impl Fn() + Send + Sync,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (pool, heard);
+        std::future::pending()
+    }
+
+    /// The dead letters after this one, oldest first.
+    fn dead_letters(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        after: i64,
+        limit: i64,
+    ) -> impl Future<Output = sqlx::Result<Vec<DeadLetter>>> + Send;
+    /// Puts a dead letter back into the outbox. `false`: it is none.
+    fn retry(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        id: i64,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+    /// Deletes a dead letter. `false`: it is none.
+    fn discard(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        id: i64,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+    fn backlog(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+    ) -> impl Future<Output = sqlx::Result<Backlog>> + Send;
+    fn leases(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+    ) -> impl Future<Output = sqlx::Result<Vec<LeaseState>>> + Send;
+}
+
+pub(super) fn ttl_ms(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A partition's number in the database.
+pub(super) fn number(partition: u16) -> i16 {
+    i16::try_from(partition).unwrap_or(i16::MAX)
+}
+
+#[cfg(feature = "postgres")]
+pub(super) fn numbers(partitions: &[u16]) -> Vec<i16> {
+    partitions
+        .iter()
+        .map(|partition| number(*partition))
+        .collect()
+}
+
+/// Where events of a partition wait that may not be published yet.
+pub(super) fn waiting_room(partition: u16) -> i16 {
+    -1 - number(partition)
+}
+
+/// `1, 2, 3`: integers only, so that they may travel as text.
+pub(super) fn list(numbers: impl IntoIterator<Item = i64>) -> String {
+    let mut text = String::new();
+    for number in numbers {
+        let comma = if text.is_empty() { "" } else { ", " };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{comma}{number}");
+    }
+    text
+}
+
+/// The partitions of a fence that are held right now: the whole fence as a subquery. `id` is the relay as a literal.
+pub(super) fn held(fence: Fence<'_>, now: &str, id: &str) -> String {
+    format!(
+        "SELECT l.partition_no FROM {{leases}} AS l WHERE {}",
+        holding(fence, now, id)
+    )
+}
+
+/// The same as a condition on the leases `l`.
+pub(super) fn holding(fence: Fence<'_>, now: &str, id: &str) -> String {
+    let mut pairs = String::new();
+    for lease in fence.leases {
+        let or = if pairs.is_empty() { "" } else { " OR " };
+        let (partition, epoch) = (lease.partition, lease.epoch);
+        // Writing to a String does not fail.
+        let _ = write!(
+            pairs,
+            "{or}(l.partition_no = {partition} AND l.epoch = {epoch})"
+        );
+    }
+    if pairs.is_empty() {
+        pairs.push_str("1 = 0");
+    }
+    format!("l.holder = {id} AND l.expires_at > {now} AND ({pairs})")
+}
+
+/// The id of a relay as a binary literal: `X'…'`.
+pub(super) fn binary(relay: Uuid) -> String {
+    format!("X'{}'", Hex(relay.as_bytes()))
+}

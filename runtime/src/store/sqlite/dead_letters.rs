@@ -1,0 +1,132 @@
+//! Dead letters, and what operators look at.
+
+use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::Sql;
+use crate::store::{
+    headers_of, millis,
+    relay::{Backlog, DeadLetter, Lease, LeaseState, number},
+};
+
+const KEPT: &str = "id, event_id, topic, type, partition_key, partition_no, data, headers, traceparent, created_at";
+
+/// In one transaction, so that an event is in exactly one of the two tables whatever happens. `held`: the leases that still hold.
+pub(super) async fn bury(
+    conn: &mut SqliteConnection,
+    sql: &Sql,
+    lease: Lease,
+    outbox_id: i64,
+    reason: &str,
+    held: &str,
+) -> sqlx::Result<bool> {
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let copy = format!(
+        "INSERT INTO {{dead_letters}} ({KEPT}, attempts, error, failed_at) \
+         SELECT {KEPT}, min(attempts + 1, 32767), ?, {{now}} FROM {{outbox}} WHERE partition_no = ? AND id = ? AND partition_no IN ({held})"
+    );
+    let query = sqlx::query(sql.fill(&copy)).persistent(false);
+    let query = query.bind(reason.to_owned()).bind(number(lease.partition));
+    let copied = query
+        .bind(outbox_id)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    if copied == 1 {
+        let gone = sql.fill("DELETE FROM {outbox} WHERE id = ?");
+        sqlx::query(gone).bind(outbox_id).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(copied == 1)
+}
+
+pub(super) async fn list(
+    conn: &mut SqliteConnection,
+    sql: &Sql,
+    after: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<DeadLetter>> {
+    let statement = sql.fill(
+        "SELECT id, event_id, topic, type, partition_key, data, headers, attempts, error, \
+         created_at, failed_at FROM {dead_letters} WHERE id > ? ORDER BY id LIMIT ?",
+    );
+    let query = sqlx::query(statement).bind(after).bind(limit);
+    let rows = query.fetch_all(conn).await?;
+    rows.iter().map(dead_letter_of).collect()
+}
+
+pub(super) async fn retry(conn: &mut SqliteConnection, sql: &Sql, id: i64) -> sqlx::Result<bool> {
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let back = format!(
+        "INSERT INTO {{outbox}} ({KEPT}, available_at) SELECT {KEPT}, {{now}} FROM {{dead_letters}} WHERE id = ?"
+    );
+    let query = sqlx::query(sql.fill(&back)).bind(id);
+    let copied = query.execute(&mut *tx).await?.rows_affected();
+    if copied == 1 {
+        let gone = sql.fill("DELETE FROM {dead_letters} WHERE id = ?");
+        sqlx::query(gone).bind(id).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(copied == 1)
+}
+
+pub(super) async fn discard(conn: &mut SqliteConnection, sql: &Sql, id: i64) -> sqlx::Result<bool> {
+    let query = sqlx::query(sql.fill("DELETE FROM {dead_letters} WHERE id = ?")).bind(id);
+    Ok(query.execute(conn).await?.rows_affected() == 1)
+}
+
+pub(super) async fn backlog(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Backlog> {
+    let statement = sql.fill(
+        "SELECT count(CASE WHEN partition_no >= 0 THEN 1 END), count(CASE WHEN partition_no < 0 AND attempts = 0 THEN 1 END), \
+         count(CASE WHEN partition_no < 0 AND attempts > 0 THEN 1 END), \
+         coalesce({now} - min(CASE WHEN partition_no >= 0 THEN available_at END), 0), \
+         (SELECT count(*) FROM {dead_letters}), (SELECT count(*) FROM {claims} WHERE outcome IS NULL), \
+         (SELECT count(*) FROM {relays} WHERE expires_at > {now}) FROM {outbox}",
+    );
+    let row = sqlx::query(statement).fetch_one(conn).await?;
+    let count = |place: usize| row.try_get::<i64, _>(place).map(i64::unsigned_abs);
+    Ok(Backlog {
+        due: count(0)?,
+        delayed: count(1)?,
+        retrying: count(2)?,
+        oldest: millis(row.try_get(3)?),
+        dead_letters: count(4)?,
+        interrupted_keys: count(5)?,
+        relays: count(6)?,
+    })
+}
+
+pub(super) async fn leases(
+    conn: &mut SqliteConnection,
+    sql: &Sql,
+) -> sqlx::Result<Vec<LeaseState>> {
+    let statement = sql.fill(
+        "SELECT partition_no, CASE WHEN expires_at > {now} THEN holder END, epoch, \
+         expires_at - {now} FROM {leases} ORDER BY partition_no",
+    );
+    let rows = sqlx::query(statement).fetch_all(conn).await?;
+    let state = |row: &SqliteRow| {
+        Ok(LeaseState {
+            partition: row.try_get::<i16, _>(0)?.unsigned_abs(),
+            holder: row.try_get(1)?,
+            epoch: row.try_get(2)?,
+            expires_in: millis(row.try_get(3)?),
+        })
+    };
+    rows.iter().map(state).collect()
+}
+
+fn dead_letter_of(row: &SqliteRow) -> sqlx::Result<DeadLetter> {
+    Ok(DeadLetter {
+        id: row.try_get(0)?,
+        event_id: row.try_get(1)?,
+        topic: row.try_get(2)?,
+        name: row.try_get(3)?,
+        partition_key: row.try_get(4)?,
+        data: row.try_get(5)?,
+        headers: headers_of(row.try_get(6)?),
+        attempts: row.try_get::<i16, _>(7)?.unsigned_abs(),
+        error: row.try_get(8)?,
+        staged_at: millis(row.try_get(9)?),
+        failed_at: millis(row.try_get(10)?),
+    })
+}

@@ -1,0 +1,304 @@
+//! The relay: leases, reading what is due, settling.
+
+use std::time::Duration;
+
+use sqlx::{Row, Sqlite, SqliteConnection, raw_sql, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{Envelope, Sql, dead_letters, outbox};
+use crate::store::relay::{
+    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, binary, held, list,
+    number, ttl_ms, waiting_room,
+};
+
+impl RelayVerbs for Sqlite {
+    async fn heartbeat(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        relay: Uuid,
+        ttl: Duration,
+    ) -> sqlx::Result<u64> {
+        let alive = sql.fill("INSERT INTO {relays} (id, expires_at) VALUES (?, {now} + ?) ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at");
+        let query = sqlx::query(alive).bind(relay).bind(ttl_ms(ttl));
+        query.execute(&mut *conn).await?;
+        let gone = sql.fill("DELETE FROM {relays} WHERE expires_at <= {now}");
+        sqlx::query(gone).execute(&mut *conn).await?;
+        let count = sql.fill("SELECT count(*) FROM {relays}");
+        let alive: i64 = sqlx::query_scalar(count).fetch_one(conn).await?;
+        Ok(alive.unsigned_abs())
+    }
+
+    async fn renew(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        relay: Uuid,
+        ttl: Duration,
+        recovered: &[u16],
+    ) -> sqlx::Result<Vec<Lease>> {
+        let recovered = if recovered.is_empty() {
+            "-1".to_owned()
+        } else {
+            list(recovered.iter().copied().map(i64::from))
+        };
+        let statement = format!(
+            "UPDATE {{leases}} SET expires_at = {{now}} + ?, \
+             deaths = CASE WHEN partition_no IN ({recovered}) THEN 0 ELSE deaths END \
+             WHERE holder = ? AND expires_at > {{now}}"
+        );
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        query
+            .bind(ttl_ms(ttl))
+            .bind(relay)
+            .execute(&mut *conn)
+            .await?;
+        held_by(conn, sql, relay).await
+    }
+
+    async fn acquire(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        relay: Uuid,
+        ttl: Duration,
+        limit: i64,
+    ) -> sqlx::Result<Vec<Lease>> {
+        let before = held_by(conn, sql, relay).await?;
+        let statement = sql.fill(
+            "UPDATE {leases} SET deaths = CASE WHEN holder IS NULL THEN deaths ELSE min(deaths + 1, 1000) END, \
+             holder = ?, epoch = epoch + 1, expires_at = {now} + ? WHERE partition_no IN \
+             (SELECT partition_no FROM {leases} WHERE holder IS NULL OR expires_at <= {now} ORDER BY random() LIMIT ?)",
+        );
+        let query = sqlx::query(statement).bind(relay).bind(ttl_ms(ttl));
+        query.bind(limit).execute(&mut *conn).await?;
+        let mut leases = held_by(conn, sql, relay).await?;
+        leases.retain(|lease| !before.contains(lease));
+        Ok(leases)
+    }
+
+    async fn give_up(conn: &mut SqliteConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<()> {
+        for lease in fence.leases {
+            let statement = sql.fill(
+                "UPDATE {leases} SET holder = NULL, expires_at = {now} \
+                 WHERE partition_no = ? AND epoch = ? AND holder = ?",
+            );
+            let query = sqlx::query(statement).bind(number(lease.partition));
+            let query = query.bind(lease.epoch).bind(fence.relay);
+            query.execute(&mut *conn).await?;
+        }
+        Ok(())
+    }
+
+    async fn resign(conn: &mut SqliteConnection, sql: &Sql, relay: Uuid) -> sqlx::Result<()> {
+        let leases =
+            sql.fill("UPDATE {leases} SET holder = NULL, expires_at = {now} WHERE holder = ?");
+        sqlx::query(leases).bind(relay).execute(&mut *conn).await?;
+        let gone = sql.fill("DELETE FROM {relays} WHERE id = ?");
+        sqlx::query(gone).bind(relay).execute(conn).await.map(drop)
+    }
+
+    async fn promote(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        fence: Fence<'_>,
+    ) -> sqlx::Result<u64> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET partition_no = -1 - partition_no \
+             WHERE partition_no < 0 AND available_at <= {{now}} AND -1 - partition_no IN ({})",
+            still_held(fence)
+        );
+        let done = raw_sql(sql.fill(&statement)).execute(conn).await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn waiting(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        partitions: &[u16],
+    ) -> sqlx::Result<Vec<Waiting>> {
+        let rooms = list(
+            partitions
+                .iter()
+                .map(|partition| waiting_room(*partition).into()),
+        );
+        let statement = format!(
+            "SELECT partition_no, topic, partition_key, available_at - {{now}} FROM {{outbox}} \
+             WHERE partition_no IN ({rooms}) AND attempts > 0"
+        );
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let rows = query.fetch_all(conn).await?;
+        let waiting = |row: &SqliteRow| {
+            Ok(Waiting {
+                partition: crate::store::partition_of(row.try_get(0)?),
+                topic: row.try_get(1)?,
+                partition_key: row.try_get(2)?,
+                due_in: crate::store::millis(row.try_get(3)?),
+            })
+        };
+        rows.iter().map(waiting).collect()
+    }
+
+    async fn due(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        due: Due<'_>,
+    ) -> sqlx::Result<Vec<Envelope>> {
+        let marks = |names: &[String]| vec!["?"; names.len()].join(", ");
+        let mut filter = String::new();
+        if !due.without_topics.is_empty() {
+            filter.push_str(&format!(
+                " AND topic NOT IN ({})",
+                marks(due.without_topics)
+            ));
+        }
+        if !due.without_keys.is_empty() {
+            let keys = marks(due.without_keys);
+            filter.push_str(&format!(
+                " AND (partition_key IS NULL OR partition_key NOT IN ({keys}))"
+            ));
+        }
+        let columns = outbox::ENVELOPE;
+        let of_one = |partition: &u16| {
+            format!(
+                "SELECT * FROM (SELECT {columns} FROM {{outbox}} WHERE partition_no = {partition}{filter} ORDER BY id LIMIT {})",
+                due.per_partition
+            )
+        };
+        let each: Vec<_> = due.partitions.iter().map(of_one).collect();
+        let statement = format!("{} LIMIT {}", each.join(" UNION ALL "), due.limit);
+        let mut query = sqlx::query(sql.fill(&statement)).persistent(false);
+        for _ in due.partitions {
+            for name in due.without_topics.iter().chain(due.without_keys) {
+                query = query.bind(name.clone());
+            }
+        }
+        let rows = query.fetch_all(conn).await?;
+        rows.iter().map(outbox::envelope_of).collect()
+    }
+
+    async fn settle(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        fence: Fence<'_>,
+        events: &[(u16, i64)],
+    ) -> sqlx::Result<u64> {
+        let statement = format!(
+            "DELETE FROM {{outbox}} WHERE id IN ({}) AND partition_no IN ({})",
+            list(events.iter().map(|(_, id)| *id)),
+            still_held(fence)
+        );
+        let done = raw_sql(sql.fill(&statement)).execute(conn).await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn postpone(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+        delay: Duration,
+        reason: &str,
+    ) -> sqlx::Result<bool> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET partition_no = -1 - partition_no, available_at = {{now}} + ?, \
+             attempts = attempts + 1, last_error = ? WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
+            still_held(Fence {
+                relay,
+                leases: &[lease]
+            })
+        );
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let query = query.bind(ttl_ms(delay)).bind(reason.to_owned());
+        let query = query.bind(number(lease.partition)).bind(outbox_id);
+        Ok(query.execute(conn).await?.rows_affected() == 1)
+    }
+
+    async fn bury(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+        reason: &str,
+    ) -> sqlx::Result<bool> {
+        let held = still_held(Fence {
+            relay,
+            leases: &[lease],
+        });
+        dead_letters::bury(conn, sql, lease, outbox_id, reason, &held).await
+    }
+
+    async fn suspect(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+    ) -> sqlx::Result<Option<u16>> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET crashes = min(crashes + 1, 1000) WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
+            still_held(Fence {
+                relay,
+                leases: &[lease]
+            })
+        );
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let query = query.bind(number(lease.partition)).bind(outbox_id);
+        if query.execute(&mut *conn).await?.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let crashes = sql.fill("SELECT crashes FROM {outbox} WHERE id = ?");
+        let crashes: Option<i16> = sqlx::query_scalar(crashes)
+            .bind(outbox_id)
+            .fetch_optional(conn)
+            .await?;
+        Ok(crashes.map(i16::unsigned_abs))
+    }
+
+    async fn notify(_: &mut SqliteConnection, _: &Sql) -> sqlx::Result<bool> {
+        Ok(false)
+    }
+
+    async fn dead_letters(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        after: i64,
+        limit: i64,
+    ) -> sqlx::Result<Vec<DeadLetter>> {
+        dead_letters::list(conn, sql, after, limit).await
+    }
+
+    async fn retry(conn: &mut SqliteConnection, sql: &Sql, id: i64) -> sqlx::Result<bool> {
+        dead_letters::retry(conn, sql, id).await
+    }
+
+    async fn discard(conn: &mut SqliteConnection, sql: &Sql, id: i64) -> sqlx::Result<bool> {
+        dead_letters::discard(conn, sql, id).await
+    }
+
+    async fn backlog(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Backlog> {
+        dead_letters::backlog(conn, sql).await
+    }
+
+    async fn leases(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Vec<LeaseState>> {
+        dead_letters::leases(conn, sql).await
+    }
+}
+
+fn still_held(fence: Fence<'_>) -> String {
+    held(fence, "{now}", &binary(fence.relay))
+}
+
+async fn held_by(conn: &mut SqliteConnection, sql: &Sql, relay: Uuid) -> sqlx::Result<Vec<Lease>> {
+    let statement = sql.fill(
+        "SELECT partition_no, epoch, deaths FROM {leases} WHERE holder = ? AND expires_at > {now}",
+    );
+    let rows = sqlx::query(statement).bind(relay).fetch_all(conn).await?;
+    let lease = |row: &SqliteRow| {
+        Ok(Lease {
+            partition: row.try_get::<i16, _>(0)?.unsigned_abs(),
+            epoch: row.try_get(1)?,
+            deaths: row.try_get::<i16, _>(2)?.unsigned_abs(),
+        })
+    };
+    rows.iter().map(lease).collect()
+}

@@ -1,0 +1,11 @@
+//! What the relay promises, on the real server of each database: at least once, in order, through any failure.
+
+// A test that cannot go on says why and stops: here that is the right thing to do.
+#![allow(clippy::expect_used)]
+
+mod shop;
+
+mod delivers;
+mod dies;
+mod refused;
+mod shares;
