@@ -37,11 +37,19 @@ where
     loop {
         tries += 1;
         let mut conn = pool.acquire().await.map_err(super::error::<DB>)?;
+        // Closed when this future is dropped: it may hold a lock.
+        conn.close_on_drop();
+        DB::lock_migrations(&mut conn)
+            .await
+            .map_err(super::error::<DB>)?;
         match migrator.run_direct(None, &mut *conn, false).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                DB::unlock_migrations(&mut conn)
+                    .await
+                    .map_err(super::error::<DB>)?;
+                return Ok(());
+            }
             Err(source) => {
-                // It may still hold the lock for migrations.
-                conn.close_on_drop();
                 drop(conn);
                 if tries == TRIES || !may_be_a_race::<DB>(&source) {
                     return Err(Error::caused_by(ErrorKind::Migrate, source));
@@ -52,8 +60,8 @@ where
     }
 }
 
-/// SQLite has no lock for migrations, and MariaDB refuses the time limit of sqlx's, so that there it is none. A second process
-/// then meets a busy database, the row that the first one has just written, or its half-done work.
+/// SQLite has no lock for migrations. A second process then meets a busy database, the row that the first one has just written,
+/// or its half-done work.
 fn may_be_a_race<DB: Verbs>(error: &MigrateError) -> bool {
     let other_was_first = match error {
         MigrateError::Dirty(_) => true,

@@ -257,6 +257,13 @@ pub trait Verbs:
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     // Schema.
+    /// Waits until no other process migrates. Where sqlx's own lock does that, there is nothing to do.
+    fn lock_migrations(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+    fn unlock_migrations(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
     fn version(
         conn: &mut Self::Connection,
         sql: &Self::Sql,

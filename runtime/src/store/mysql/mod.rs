@@ -39,6 +39,12 @@ pub struct Sql {
     version: Statement,
 }
 
+/// One lock per database, waited for at most a minute.
+const LOCK: &str =
+    "SELECT GET_LOCK(LEFT(CONCAT('effectively migrates ', COALESCE(DATABASE(), '')), 64), 60)";
+const UNLOCK: &str =
+    "DO RELEASE_LOCK(LEFT(CONCAT('effectively migrates ', COALESCE(DATABASE(), '')), 64))";
+
 /// The same in every session, whatever its time zone.
 const NOW: &str = "UTC_TIMESTAMP(6)";
 
@@ -196,6 +202,19 @@ impl Verbs for MySql {
 
     async fn remove(conn: &mut MySqlConnection, sql: &Sql, outbox_id: i64) -> sqlx::Result<()> {
         outbox::remove(conn, sql, outbox_id).await
+    }
+
+    // MariaDB refuses the time limit of sqlx's lock, so that there it is none.
+    async fn lock_migrations(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+        let locked: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(conn).await?;
+        match locked {
+            Some(1) => Ok(()),
+            _ => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
+    async fn unlock_migrations(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+        sqlx::query(UNLOCK).execute(conn).await.map(drop)
     }
 
     async fn version(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {

@@ -194,6 +194,15 @@ impl Verbs for Postgres {
         outbox::remove(conn, sql, outbox_id).await
     }
 
+    // sqlx takes an advisory lock.
+    async fn lock_migrations(_: &mut PgConnection) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn unlock_migrations(_: &mut PgConnection) -> sqlx::Result<()> {
+        Ok(())
+    }
+
     async fn version(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {
         raw_sql(sql.version.sql()).fetch_one(conn).await?.try_get(0)
     }

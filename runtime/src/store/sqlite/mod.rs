@@ -200,6 +200,15 @@ impl Verbs for Sqlite {
         outbox::remove(conn, sql, outbox_id).await
     }
 
+    // There is none: what a second process meets is tried again.
+    async fn lock_migrations(_: &mut SqliteConnection) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn unlock_migrations(_: &mut SqliteConnection) -> sqlx::Result<()> {
+        Ok(())
+    }
+
     async fn version(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {
         sqlx::query_scalar(sql.version.sql()).fetch_one(conn).await
     }
