@@ -1,14 +1,25 @@
 //! Relays that are killed: nothing is lost, the order holds, and an event that kills its relay is set aside.
 
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use effectively::Envelope;
+use effectively::fault::{self, Action};
 use effectively::sink::{Delivery, Memory, Sink};
-use effectively_tests::{TestDb, Worker, on_every_database};
+use effectively::{Emit, Envelope};
+use effectively_tests::{TestDb, Worker, eventually, on_every_database};
+use serde::{Deserialize, Serialize};
 
-use crate::shop::{Numbered, Shop, ShopDb, brisk};
+use crate::collector::{Collected, Collector, Copy};
+use crate::shop::{Numbered, Running, SOON, Shop, ShopDb, brisk, emit};
 
-on_every_database!(an_event_that_kills_its_relay_becomes_a_dead_letter);
+on_every_database!(
+    an_event_that_kills_its_relay_becomes_a_dead_letter,
+    relays_killed_between_publishing_and_settling_lose_nothing,
+    a_stopped_relay_settles_nothing_when_it_goes_on,
+);
 
 /// Ends the process over one event, and tells the parent of all others.
 struct Deadly {
@@ -73,4 +84,149 @@ async fn an_event_that_kills_its_relay_becomes_a_dead_letter<DB: ShopDb>(db: Tes
         letter.error,
         "a relay died 2 times while it published this event"
     );
+}
+
+/// A relay in a process of its own that publishes to the parent.
+#[derive(Debug, Serialize, Deserialize)]
+struct Job {
+    parent: SocketAddr,
+    worker: usize,
+    /// Whether its first batch is never settled.
+    stalls: bool,
+}
+
+impl Job {
+    async fn run<DB: ShopDb>(self, db: TestDb<DB>) {
+        if self.stalls {
+            fault::arm(Some((fault::AFTER_PUBLISH, Action::Stall)));
+        }
+        let sink = Collected::by(self.parent, self.worker).await;
+        let relay = brisk(Shop::opened(db).ledger).route("numbers", sink);
+        let relay = relay.batch(64).build().expect("a relay");
+        let _ = relay.run(std::future::pending()).await;
+    }
+}
+
+const RELAYS: usize = 4;
+const KEYS: u64 = 1000;
+
+async fn relays_killed_between_publishing_and_settling_lose_nothing<DB: ShopDb>(db: TestDb<DB>) {
+    if let Some(job) = Worker::input::<Job>() {
+        return job.run(db).await;
+    }
+    let kills = if DB::NAME == "PostgreSQL" { 200 } else { 40 };
+    let shop = Shop::open(db).await;
+    let mut collector = Collector::open(true).await;
+    let parent = collector.address;
+    let start = |worker| {
+        let job = Job {
+            parent,
+            worker,
+            stalls: true,
+        };
+        (worker, shop.db.worker(&job))
+    };
+    let mut relays: HashMap<usize, Worker> = (0..RELAYS).map(start).collect();
+    let (ledger, enough) = (shop.elsewhere(), Arc::new(AtomicBool::new(false)));
+    let until = Arc::clone(&enough);
+    let emitting = tokio::spawn(async move {
+        let mut emitted = 0;
+        while !until.load(Ordering::SeqCst) {
+            let numbers = emitted..emitted + 100;
+            let event = |number| Numbered::of(&format!("key {}", number % KEYS), number / KEYS);
+            emit(&ledger, Emit::new(()).events(numbers.map(event))).await;
+            emitted += 100;
+            // As much as is published meanwhile, so that there always is something.
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+        emitted
+    });
+    for kill in 0..kills {
+        // The first batch of each relay stalls when it is published and not settled: that is the moment.
+        let killed = loop {
+            let (worker, _) = collector.batches.recv().await.expect("a batch");
+            if relays.contains_key(&worker) {
+                break worker;
+            }
+        };
+        relays.remove(&killed).expect("a relay").kill();
+        let (next, relay) = start(RELAYS + kill);
+        relays.insert(next, relay);
+    }
+    enough.store(true, Ordering::SeqCst);
+    let emitted = emitting.await.expect("all emitted");
+    drop(relays);
+    let last = Collected::by(parent, usize::MAX).await;
+    let last = Running::start(brisk(shop.elsewhere()).route("numbers", last));
+    eventually(SOON * 4, async || shop.pending().await == 0).await;
+    last.stop().await;
+    let copies = collector.copies();
+    assert_all_in_order(&copies, emitted);
+    let again = copies.len() as u64 - emitted;
+    println!("{kills} kills, {emitted} events, {again} published again");
+    assert!(again >= kills as u64 / 2, "the kills met nothing: {again}");
+}
+
+/// Each event is there, under one id, and first copies are in the order of their key.
+fn assert_all_in_order(copies: &[Copy], emitted: u64) {
+    let mut ids: HashMap<&str, (&str, u64)> = HashMap::new();
+    let mut of_key: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for copy in copies {
+        let event = (copy.event.key.as_str(), copy.event.number);
+        match ids.insert(&copy.id, event) {
+            None => of_key.entry(event.0).or_default().push(event.1),
+            Some(before) => assert_eq!(before, event, "one id for two events"),
+        }
+    }
+    let first: u64 = of_key.values().map(|numbers| numbers.len() as u64).sum();
+    assert_eq!(first, emitted, "events or ids were lost or made up");
+    for (key, numbers) in of_key {
+        assert!(numbers.is_sorted(), "{key} arrived as {numbers:?}");
+        assert_eq!(
+            numbers.len() as u64,
+            numbers.last().map_or(0, |last| last + 1),
+            "{key}"
+        );
+    }
+}
+
+async fn a_stopped_relay_settles_nothing_when_it_goes_on<DB: ShopDb>(db: TestDb<DB>) {
+    if let Some(job) = Worker::input::<Job>() {
+        return job.run(db).await;
+    }
+    let shop = Shop::open(db).await;
+    let mut collector = Collector::open(false).await;
+    let stopped = shop.db.worker(&Job {
+        parent: collector.address,
+        worker: 0,
+        stalls: false,
+    });
+    shop.numbers(&["ada"], 0..5).await;
+    // The batch is noted, and not answered while the relay stands still.
+    let (_, answer) = collector.batches.recv().await.expect("a batch");
+    stopped.pause();
+    let down = Memory::new().judged_by(|_| Some(Delivery::unavailable("no route to host")));
+    let other = Running::start(brisk(shop.elsewhere()).route("numbers", down));
+    let taken = async || {
+        let leases = shop.ledger.outbox().leases().await.expect("the leases");
+        leases
+            .iter()
+            .all(|lease| lease.holder.is_some() && lease.epoch >= 2)
+    };
+    eventually(SOON, taken).await;
+    let _ = answer.send(());
+    stopped.resume();
+    // It publishes nothing more, and settles nothing of what it published: the events are another's now.
+    let settled = tokio::time::timeout(Duration::from_secs(2), async {
+        eventually(SOON, async || shop.pending().await < 5).await;
+    });
+    assert!(settled.await.is_err(), "the stale relay settled");
+    other.stop().await;
+    collector.answer_at_once();
+    drop(stopped);
+    let sink = Collected::by(collector.address, 1).await;
+    let next = Running::start(brisk(shop.elsewhere()).route("numbers", sink));
+    shop.drained().await;
+    next.stop().await;
+    assert_all_in_order(&collector.copies(), 5);
 }

@@ -3,6 +3,7 @@
 // A test that cannot go on says why and stops: here that is the right thing to do.
 #![allow(clippy::expect_used)]
 
+mod collector;
 mod shop;
 
 mod delivers;
