@@ -93,7 +93,6 @@ impl<DB: Dialect> Pump<DB> {
         }
         self.look_at_waiting(&idle).await?;
         // After deaths the smallest steps come first.
-        let full = self.shared.settings.batch;
         let step = idle.iter().filter_map(|idle| idle.ramp).min();
         idle.retain(|idle| idle.ramp == step);
         if step == Some(1) && !self.batches.is_empty() {
@@ -109,13 +108,13 @@ impl<DB: Dialect> Pump<DB> {
             .due(Due {
                 partitions: &partitions,
                 per_partition: i64::try_from(per_partition).unwrap_or(i64::MAX),
-                limit: i64::try_from(full).unwrap_or(i64::MAX),
+                limit: i64::try_from(self.room()).unwrap_or(i64::MAX),
                 without_topics: &self.shared.routes.excluded(),
                 without_keys: &self.shared.partitions.parked(&partitions),
             })
             .await?;
         let found = self.judge(&events, per_partition, count);
-        self.dispatch(idle, events, step);
+        self.dispatch(&idle, events, step);
         Ok(found)
     }
 
@@ -156,20 +155,25 @@ impl<DB: Dialect> Pump<DB> {
         Ok(())
     }
 
+    /// How many events may be on their way at once, beside those that are.
+    fn room(&self) -> usize {
+        let free = self.shared.settings.concurrency - self.batches.len();
+        self.shared.settings.batch * free.max(1)
+    }
+
     /// How much there was, and how much of a partition the next read takes.
     fn judge(&mut self, events: &[Envelope], per_partition: usize, partitions: usize) -> Found {
-        let full = self.shared.settings.batch;
         let mut of_partition: BTreeMap<u16, usize> = BTreeMap::new();
         for event in events {
             *of_partition.entry(event.partition).or_default() += 1;
         }
         self.first = self.first.wrapping_add(of_partition.len()) % partitions.max(1);
         let cut = of_partition.values().any(|count| *count >= per_partition);
-        if events.len() >= full {
+        if events.len() >= self.room() {
             self.per_partition = (self.per_partition / 2).max(self.shared.least_per_partition());
             Found::Plenty
         } else if cut {
-            self.per_partition = (self.per_partition * 2).min(full);
+            self.per_partition = (self.per_partition * 2).min(self.shared.settings.batch);
             Found::Plenty
         } else if events.is_empty() {
             Found::Nothing
@@ -178,29 +182,52 @@ impl<DB: Dialect> Pump<DB> {
         }
     }
 
-    fn dispatch(&mut self, idle: Vec<Idle>, events: Vec<Envelope>, step: Option<usize>) {
-        let there: HashSet<u16> = events.iter().map(|event| event.partition).collect();
-        let (mut leases, mut until) = (Vec::new(), None);
-        for idle in idle {
-            if there.contains(&idle.lease.partition) {
-                leases.push(idle.lease);
-                until = Some(until.map_or(idle.until, |until: Instant| until.min(idle.until)));
-            } else if step.is_some() {
-                self.shared.partitions.trust(idle.lease.partition);
-            }
+    /// Makes batches of what was read, each of whole partitions.
+    fn dispatch(&mut self, idle: &[Idle], events: Vec<Envelope>, step: Option<usize>) {
+        // One event of each partition, and all in a single batch: it must be the only one on its way.
+        let full = match step {
+            Some(1) => usize::MAX,
+            _ => self.shared.settings.batch,
+        };
+        let mut of_partition: BTreeMap<u16, Vec<Envelope>> = BTreeMap::new();
+        for mut event in events {
+            event.source = Arc::clone(&self.shared.settings.source);
+            of_partition.entry(event.partition).or_default().push(event);
         }
-        let Some(until) = until else {
+        let (mut leases, mut batch, mut until) = (Vec::new(), Vec::new(), None::<Instant>);
+        for idle in idle {
+            let Some(events) = of_partition.remove(&idle.lease.partition) else {
+                if step.is_some() {
+                    self.shared.partitions.trust(idle.lease.partition);
+                }
+                continue;
+            };
+            if !batch.is_empty() && batch.len() + events.len() > full {
+                self.start(&mut leases, &mut batch, &mut until, step);
+            }
+            if self.batches.len() >= self.shared.settings.concurrency {
+                // What there is no room for is read again.
+                return;
+            }
+            leases.push(idle.lease);
+            batch.extend(events);
+            until = Some(until.map_or(idle.until, |until| until.min(idle.until)));
+        }
+        self.start(&mut leases, &mut batch, &mut until, step);
+    }
+
+    fn start(
+        &mut self,
+        leases: &mut Vec<Lease>,
+        events: &mut Vec<Envelope>,
+        until: &mut Option<Instant>,
+        step: Option<usize>,
+    ) {
+        let Some(until) = until.take() else {
             return;
         };
-        let source = &self.shared.settings.source;
-        let events = events
-            .into_iter()
-            .map(|event| Envelope {
-                source: Arc::clone(source),
-                ..event
-            })
-            .collect();
-        let batch = Batch::start(Arc::clone(&self.shared), leases, until);
+        let batch = Batch::start(Arc::clone(&self.shared), std::mem::take(leases), until);
+        let events = std::mem::take(events);
         self.alone = step == Some(1);
         if self.alone {
             self.batches.spawn(batch.run_alone(events));

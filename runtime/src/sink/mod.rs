@@ -2,6 +2,10 @@
 //!
 //! | sink | feature | how a repeat is recognised downstream |
 //! |---|---|---|
+//! | `nats::Nats` | `nats` | `Nats-Msg-Id`, within the stream's duplicate window; after it the header `ce-id` |
+//! | `rabbitmq::RabbitMq` | `rabbitmq` | `message_id`: by the consumer alone |
+//! | `webhook::Webhook` | `webhook` | `webhook-id`, signed, and `Idempotency-Key`: the event's id |
+//! | [`Effect`] | none | [`EffectKey`], handed on by the function |
 //! | [`Memory`], [`Stdout`] | none | for development and tests |
 //!
 //! # A sink of one's own

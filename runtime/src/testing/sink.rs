@@ -195,8 +195,18 @@ async fn publish(sink: &impl Sink, batch: &[Envelope]) -> Vec<Delivery> {
         sink.publish(batch).await
     } else {
         let mut answers = Vec::new();
+        let mut stopped: Vec<&str> = Vec::new();
         for event in batch {
-            answers.extend(sink.publish(std::slice::from_ref(event)).await);
+            let key = event.partition_key.as_deref();
+            if key.is_some_and(|key| stopped.contains(&key)) {
+                answers.push(Delivery::Held);
+                continue;
+            }
+            let answer = sink.publish(std::slice::from_ref(event)).await;
+            if !answer.iter().all(Delivery::is_published) {
+                stopped.extend(key);
+            }
+            answers.extend(answer);
         }
         answers
     };

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::{Envelope, Sql, dead_letters, outbox};
 use crate::store::relay::{
-    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, held, number, numbers,
-    ttl_ms, waiting_room,
+    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, held, list, number,
+    numbers, ttl_ms, waiting_room,
 };
 
 /// The channel of NOTIFY, and what the relay listens to.
@@ -159,13 +159,12 @@ impl RelayVerbs for Postgres {
         fence: Fence<'_>,
         events: &[(u16, i64)],
     ) -> sqlx::Result<u64> {
-        let mut pairs = String::new();
-        for (partition, id) in events {
-            let comma = if pairs.is_empty() { "" } else { ", " };
-            pairs.push_str(&format!("{comma}({partition}::smallint, {id}::bigint)"));
-        }
+        let partitions = list(events.iter().map(|(partition, _)| i64::from(*partition)));
+        let ids = list(events.iter().map(|(_, id)| *id));
+        // Two array literals: each is a single constant to the server's parser.
         let statement = format!(
-            "DELETE FROM {{outbox}} AS o USING (VALUES {pairs}) AS e (partition_no, id) \
+            "DELETE FROM {{outbox}} AS o \
+             USING unnest('{{{{{partitions}}}}}'::smallint[], '{{{{{ids}}}}}'::bigint[]) AS e (partition_no, id) \
              WHERE o.partition_no = e.partition_no AND o.id = e.id AND o.partition_no IN ({})",
             still_held(fence)
         );
