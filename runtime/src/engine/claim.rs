@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
-use super::{flights::Seat, ledger::Ledger, lent::Lent, settings::Settings};
+use super::{flights::Seat, ledger::Ledger, lent::Lent, observed, settings::Settings};
 use crate::{
     error::{Error, ErrorKind},
     model::{Attempt, Fingerprint, Handler, Isolation, Key, KeyHash, OnError, Recorded, Staged},
@@ -92,8 +93,19 @@ impl<DB: Dialect> Claim<DB> {
         self.end(recorded, Vec::new()).await
     }
 
+    fn scope(&self) -> &str {
+        self.owner
+            .as_ref()
+            .map_or("", |owner| owner.key.scope().as_str())
+    }
+
     /// The body failed: everything is rolled back and the key is free.
-    pub(crate) async fn release(mut self) {
+    pub(crate) async fn release(self) {
+        observed::count(self.scope(), "released");
+        self.roll_back().await;
+    }
+
+    async fn roll_back(mut self) {
         // A connection that cannot roll back is closed instead.
         if DB::rollback(self.lent.conn()).await.is_ok() {
             self.lent.give_back();
@@ -107,11 +119,26 @@ impl<DB: Dialect> Claim<DB> {
             .map(drop)
     }
 
-    async fn end(mut self, recorded: Recorded, events: Vec<Staged>) -> Result<Answer, Error> {
+    async fn end(self, recorded: Recorded, events: Vec<Staged>) -> Result<Answer, Error> {
+        let (scope, span) = (
+            self.scope().to_owned(),
+            observed::span("complete", self.scope()),
+        );
+        let ended = self.commit(recorded, events).instrument(span).await;
+        let result = match &ended {
+            Ok(answer) if answer.replay => "replayed",
+            Ok(_) => "executed",
+            Err(error) => error.code(),
+        };
+        observed::count(&scope, result);
+        ended
+    }
+
+    async fn commit(mut self, recorded: Recorded, events: Vec<Staged>) -> Result<Answer, Error> {
         let outcome = match self.prepare(&recorded, &events) {
             Ok(outcome) => outcome,
             Err(error) => {
-                self.release().await;
+                self.roll_back().await;
                 return Err(error);
             }
         };
@@ -178,11 +205,11 @@ impl<DB: Dialect> Claim<DB> {
     ) -> Result<Answer, Error> {
         match unfinished {
             Unfinished::NotCommitted(error) => {
-                self.release().await;
+                self.roll_back().await;
                 Err(store::error::<DB>(error))
             }
             Unfinished::Aborted(error) => {
-                self.release().await;
+                self.roll_back().await;
                 Err(store::error_as::<DB>(ErrorKind::TransactionLost, error))
             }
             Unfinished::Lost => {

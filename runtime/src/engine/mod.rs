@@ -1,9 +1,11 @@
 //! The write side: one call is one transaction. Read `run.rs` first, it is the algorithm.
 
 mod claim;
+mod doctor;
 mod flights;
 mod ledger;
 mod lent;
+pub(crate) mod observed;
 mod outbox;
 mod remembered;
 mod resolve;

@@ -3,12 +3,14 @@
 
 use std::future::Future;
 
+use tracing::Instrument;
+
 use super::{
     HandlerReturn, Replay,
     policy::{Answered, Committed, Content, Ended, OnErr, Shape},
 };
 use crate::{
-    engine::{Answer, Claim, Entered, Ledger},
+    engine::{Answer, Claim, Entered, Ledger, observed},
     error::Error,
     guard,
     model::{Fingerprint, Handler, Key},
@@ -40,10 +42,22 @@ pub async fn enter<DB: Dialect>(
     let (key, fingerprint) = key
         .and_then(|key| Ok((key, fingerprint?)))
         .map_err(Early::Failed)?;
-    match ledger.enter(handler, key, fingerprint).await {
+    let scope = key.scope().clone();
+    let scope = scope.as_str();
+    let entered = ledger
+        .enter(handler, key, fingerprint)
+        .instrument(observed::span("claim", scope))
+        .await;
+    match entered {
         Ok(Entered::Claimed(claim)) => Ok(claim),
-        Ok(Entered::Replay(answer)) => Err(Early::Replay(answer)),
-        Err(error) => Err(Early::Failed(error)),
+        Ok(Entered::Replay(answer)) => {
+            observed::count(scope, "replayed");
+            Err(Early::Replay(answer))
+        }
+        Err(error) => {
+            observed::count(scope, error.code());
+            Err(Early::Failed(error))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::{
     Shared,
@@ -87,7 +88,12 @@ impl<DB: Dialect> Batch<DB> {
                 (Arc::clone(&self.shared), self.leases.clone(), self.until);
             tasks.spawn(async move {
                 let begun = Instant::now();
-                let published = publish(&shared, route, events, &leases, until).await;
+                let span = tracing::debug_span!(
+                    target: "effectively::relay", "publish", route = %shared.routes.get(route).pattern, events = events.len()
+                );
+                let published = publish(&shared, route, events, &leases, until)
+                    .instrument(span)
+                    .await;
                 count(&shared, route, &published, begun.elapsed());
                 published
             });
