@@ -4,6 +4,9 @@
 //! |---|---|---|
 //! | `nats::Nats` | `nats` | `Nats-Msg-Id`, within the stream's duplicate window; after it the header `ce-id` |
 //! | `rabbitmq::RabbitMq` | `rabbitmq` | `message_id`: by the consumer alone |
+//! | `redis::RedisStreams` | `redis` | field `id`; with explicit ids the server refuses most repeats |
+//! | `sqs::Sqs` | `sqs` | FIFO: SQS drops repeats for five minutes; `id` in the body |
+//! | `mqtt::Mqtt` | `mqtt` | user property `id` |
 //! | `webhook::Webhook` | `webhook` | `webhook-id`, signed, and `Idempotency-Key`: the event's id |
 //! | [`Effect`] | none | [`EffectKey`], handed on by the function |
 //! | [`Memory`], [`Stdout`] | none | for development and tests |

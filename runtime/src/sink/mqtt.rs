@@ -1,1 +1,0 @@
-//! Mqtt: to be written.

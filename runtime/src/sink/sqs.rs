@@ -1,1 +1,0 @@
-//! Sqs: to be written.
