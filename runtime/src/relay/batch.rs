@@ -113,7 +113,7 @@ impl<DB: Dialect> Batch<DB> {
 
     async fn settle(&mut self, answers: Vec<Answered>) {
         if fault::point("after_publish").await.is_err() {
-            return;
+            return self.finish_all(Finish::Unsettled);
         }
         let published = |answered: &Answered| answered.delivery.is_published();
         let ids = answers.iter().filter(|answered| published(answered));
@@ -121,7 +121,7 @@ impl<DB: Dialect> Batch<DB> {
             .map(|answered| (answered.partition, answered.outbox_id))
             .collect();
         if !ids.is_empty() && !self.settle_published(&ids).await {
-            return;
+            return self.finish_all(Finish::Unsettled);
         }
         for answered in answers {
             if let Delivery::Rejected(rejected) = &answered.delivery {

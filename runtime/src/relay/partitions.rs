@@ -50,6 +50,8 @@ pub(super) enum Finish {
     Postponed,
     /// The sink panicked: one event at a time from here.
     Panicked,
+    /// Events were published and could not be settled.
+    Unsettled,
 }
 
 impl Partitions {
@@ -116,6 +118,8 @@ impl Partitions {
                 held.climb(full);
             }
             Finish::Panicked => held.ramp = Some(1),
+            // The sinks say again what they have published, before anything more is.
+            Finish::Unsettled => held.assigned.clear(),
         }
     }
 
@@ -136,6 +140,16 @@ impl Partitions {
     pub(super) fn assign(&self, lease: Lease, route: usize) {
         if let Some(held) = same(&mut self.lock(), lease) {
             held.assigned.insert(route);
+        }
+    }
+
+    /// It is not clear what the sink of this route has published: it is asked before anything more is.
+    pub(super) fn unassign(&self, leases: &[Lease], route: usize) {
+        let mut all = self.lock();
+        for lease in leases {
+            if let Some(held) = same(&mut all, *lease) {
+                held.assigned.remove(&route);
+            }
         }
     }
 

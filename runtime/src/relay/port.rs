@@ -74,6 +74,12 @@ impl<DB: Dialect> Port<DB> {
         ask!(write self.acquire(self.relay, ttl, limit))
     }
 
+    /// The partitions of these leases that are ours at this moment, by the database's clock.
+    pub(super) async fn still_held(&self, leases: &[Lease]) -> Result<Vec<u16>, Error> {
+        let held: Result<Vec<i16>, Error> = ask!(self.still_held(self.fence(leases)));
+        Ok(held?.into_iter().map(i16::unsigned_abs).collect())
+    }
+
     pub(super) async fn give_up(&self, leases: &[Lease]) -> Result<(), Error> {
         ask!(write self.give_up(self.fence(leases)))
     }

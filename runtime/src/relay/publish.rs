@@ -6,10 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{task::JoinHandle, time::timeout_at};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::timeout_at,
+};
 
 use super::{Shared, breaker::Admission, route::Routed};
 use crate::{
+    error::Error,
     model::{Envelope, Lane},
     sink::{Delivery, Unavailable},
     store::{Dialect, Lease},
@@ -57,6 +61,9 @@ pub(super) async fn publish<DB: Dialect>(
         return published;
     }
     let down = in_waves(shared, route, events, until, &mut published).await;
+    if down.is_some() || published.panicked {
+        shared.partitions.unassign(leases, route);
+    }
     match down {
         Some(down) => open(routed, &down),
         None if published.answers.is_empty() => {}
@@ -173,31 +180,51 @@ async fn call<DB: Dialect>(
 
 /// Tells the sink of partitions that it does not know to be ours. What it then knows to be published is settled and not
 /// published again.
+///
+/// The lease is asked for after that, not before: a relay that was stopped in between shuts out its successor here, finds that
+/// it is no holder any more, and publishes nothing; one that is stopped after the question is shut out by its successor.
 async fn assign<DB: Dialect>(
     shared: &Shared<DB>,
     route: usize,
     events: &mut Vec<Envelope>,
     leases: &[Lease],
 ) -> Result<(), Unavailable> {
+    let failed = |error: Error| {
+        tracing::warn!(target: "effectively::relay", %error, "the database failed while taking over");
+        Unavailable::new("the database failed while taking over")
+    };
     let sink = &shared.routes.get(route).route.sink;
     let of_batch: HashSet<u16> = events.iter().map(|event| event.partition).collect();
-    for lease in leases {
-        if !of_batch.contains(&lease.partition) || shared.partitions.is_assigned(*lease, route) {
-            continue;
-        }
-        let known = sink.assigned(lease.partition).await?;
-        if !known.is_empty() {
-            let ids: Vec<_> = known.iter().map(|id| (lease.partition, *id)).collect();
-            if let Err(error) = shared.port.settle(leases, &ids).await {
-                tracing::warn!(target: "effectively::relay", %error, "published events could not be settled");
-                return Err(Unavailable::new("the database failed while taking over"));
-            }
-            events.retain(|event| {
-                event.partition != lease.partition || !known.contains(&event.outbox_id)
-            });
-        }
-        shared.partitions.assign(*lease, route);
+    let mut new = leases.to_vec();
+    new.retain(|lease| {
+        of_batch.contains(&lease.partition) && !shared.partitions.is_assigned(*lease, route)
+    });
+    if new.is_empty() {
+        return Ok(());
     }
+    // All at once: taking over from a former holder can take a while for each.
+    let mut asked = JoinSet::new();
+    for partition in new.iter().map(|lease| lease.partition) {
+        let sink = Arc::clone(sink);
+        asked.spawn(async move { (partition, sink.assigned(partition).await) });
+    }
+    let mut known = Vec::new();
+    while let Some(answered) = asked.join_next().await {
+        let (partition, ids) = answered.map_err(|_| Unavailable::new("the sink panicked"))?;
+        known.extend(ids?.into_iter().map(|id| (partition, id)));
+    }
+    let held = shared.port.still_held(&new).await.map_err(failed)?;
+    if !known.is_empty() {
+        shared.port.settle(&new, &known).await.map_err(failed)?;
+    }
+    for lease in new {
+        if held.contains(&lease.partition) {
+            shared.partitions.assign(lease, route);
+        } else {
+            events.retain(|event| event.partition != lease.partition);
+        }
+    }
+    events.retain(|event| !known.contains(&(event.partition, event.outbox_id)));
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 //!
 //! | sink | feature | how a repeat is recognised downstream |
 //! |---|---|---|
+//! | `kafka::Kafka` | `kafka` | header `ce_id`; the producer's own repeats are dropped by the broker |
+//! | `kafka::Transactional` | `kafka` | consumers that read committed see each event once |
 //! | `nats::Nats` | `nats` | `Nats-Msg-Id`, within the stream's duplicate window; after it the header `ce-id` |
 //! | `rabbitmq::RabbitMq` | `rabbitmq` | `message_id`: by the consumer alone |
 //! | `redis::RedisStreams` | `redis` | field `id`; with explicit ids the server refuses most repeats |
@@ -104,6 +106,9 @@ pub trait Sink: Send + Sync + 'static {
     /// can shut out the former holder does so here, and answers the [`outbox_id`](Envelope::outbox_id)s of events that it
     /// knows to be published although they are still in the outbox. Nothing of the partition is published before it returns.
     ///
+    /// Called again, without a [`revoked`](Self::revoked) between, when the relay does not know what became of a batch: the sink
+    /// did not answer, or what it published could not be settled.
+    ///
     /// # Errors
     /// [`Unavailable`]: the relay tries again later.
     fn assigned(
@@ -114,7 +119,8 @@ pub trait Sink: Send + Sync + 'static {
         async { Ok(Vec::new()) }
     }
 
-    /// The relay has given this virtual partition up; nothing of it is in flight any more.
+    /// The relay has given this virtual partition up, or lost it: then some of it may still be on its way, and must not be
+    /// published any more if the sink can help it.
     fn revoked(&self, partition: u16) -> impl Future<Output = ()> + Send {
         let _ = partition;
         async {}

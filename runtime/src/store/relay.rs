@@ -138,6 +138,12 @@ pub trait RelayVerbs: Verbs {
         ttl: Duration,
         limit: i64,
     ) -> impl Future<Output = sqlx::Result<Vec<Lease>>> + Send;
+    /// The partitions of these leases that are held at this moment.
+    fn still_held(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        fence: Fence<'_>,
+    ) -> impl Future<Output = sqlx::Result<Vec<i16>>> + Send;
     /// Gives these leases up.
     fn give_up(
         conn: &mut Self::Connection,

@@ -34,7 +34,12 @@
 //! # fn main() {}
 //! ```
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use crate::{
     model::{Attempt, Envelope, PARTITIONS},
@@ -166,9 +171,11 @@ pub fn run(case: impl Future<Output = ()>) {
 
 /// Events with these keys, in their order, numbered in their data.
 pub fn events(topic: &str, keys: &[Option<&str>]) -> Vec<Envelope> {
+    static NEXT: AtomicI64 = AtomicI64::new(1);
     let numbers = 1_i64..;
     let event = |(number, key): (i64, &Option<&str>)| Envelope {
-        outbox_id: number,
+        // As in an outbox: never used twice.
+        outbox_id: NEXT.fetch_add(1, Ordering::Relaxed),
         id: Attempt::new().event_id(0),
         topic: topic.to_owned(),
         name: "conformance.case.v1".to_owned(),

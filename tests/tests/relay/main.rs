@@ -10,3 +10,4 @@ mod delivers;
 mod dies;
 mod refused;
 mod shares;
+mod wakes;

@@ -75,6 +75,15 @@ impl RelayVerbs for MySql {
         Ok(leases)
     }
 
+    async fn still_held(
+        conn: &mut MySqlConnection,
+        sql: &Sql,
+        fence: Fence<'_>,
+    ) -> sqlx::Result<Vec<i16>> {
+        let query = sqlx::query_scalar(sql.fill(&still_held(fence)));
+        query.persistent(false).fetch_all(conn).await
+    }
+
     async fn give_up(conn: &mut MySqlConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<()> {
         for lease in fence.leases {
             let statement = sql.fill(

@@ -77,6 +77,15 @@ impl RelayVerbs for Postgres {
         rows.iter().map(lease_of).collect()
     }
 
+    async fn still_held(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        fence: Fence<'_>,
+    ) -> sqlx::Result<Vec<i16>> {
+        let query = sqlx::query_scalar(sql.fill(&still_held(fence)));
+        query.persistent(false).fetch_all(conn).await
+    }
+
     async fn give_up(conn: &mut PgConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<()> {
         let statement = format!(
             "UPDATE {{leases}} SET holder = NULL, expires_at = now() WHERE partition_no IN ({})",
