@@ -26,20 +26,18 @@ use crate::{
 pub(super) struct Batch<DB: Dialect> {
     shared: Arc<Shared<DB>>,
     leases: Vec<Lease>,
-    until: Instant,
     /// The partitions whose end was not said yet: a batch that is dropped says it for them.
     open: Vec<(Lease, Finish)>,
 }
 
 impl<DB: Dialect> Batch<DB> {
     /// From here on nobody else reads these partitions.
-    pub(super) fn start(shared: Arc<Shared<DB>>, leases: Vec<Lease>, until: Instant) -> Self {
+    pub(super) fn start(shared: Arc<Shared<DB>>, leases: Vec<Lease>) -> Self {
         shared.partitions.start(&leases);
         Self {
             open: leases.iter().map(|lease| (*lease, Finish::Well)).collect(),
             shared,
             leases,
-            until,
         }
     }
 
@@ -84,14 +82,13 @@ impl<DB: Dialect> Batch<DB> {
         }
         let mut tasks = JoinSet::new();
         for (route, events) in of_route {
-            let (shared, leases, until) =
-                (Arc::clone(&self.shared), self.leases.clone(), self.until);
+            let (shared, leases) = (Arc::clone(&self.shared), self.leases.clone());
             tasks.spawn(async move {
                 let begun = Instant::now();
                 let span = tracing::debug_span!(
                     target: "effectively::relay", "publish", route = %shared.routes.get(route).pattern, events = events.len()
                 );
-                let published = publish(&shared, route, events, &leases, until)
+                let published = publish(&shared, route, events, &leases)
                     .instrument(span)
                     .await;
                 count(&shared, route, &published, begun.elapsed());
@@ -130,10 +127,11 @@ impl<DB: Dialect> Batch<DB> {
         }
     }
 
-    /// Until it is done or the lease ends: what was published must not be published again.
+    /// Until it is done or every lease has ended: what was published must not be published again.
     async fn settle_published(&self, ids: &[(u16, i64)]) -> bool {
         let mut tries = 0;
-        while Instant::now() < self.until {
+        let held = |lease: &Lease| self.shared.partitions.until(&[*lease]).is_some();
+        while self.leases.iter().any(held) {
             match self.shared.port.settle(&self.leases, ids).await {
                 Ok(settled) if settled < ids.len() as u64 => {
                     let lost = ids.len() as u64 - settled;

@@ -101,8 +101,8 @@ impl<DB: Dialect> RelayBuilder<DB> {
         self
     }
 
-    /// How long a sink may take for what it was handed at once. Default: 30 seconds. The lease is a bound as well: what takes
-    /// longer than four fifths of it is given up.
+    /// How long a sink may take for what it was handed at once. Default: 30 seconds. When a lease cannot be extended meanwhile,
+    /// what stands on it is given up four fifths into its time.
     pub fn publish_timeout(mut self, timeout: Duration) -> Self {
         self.settings.publish_timeout = timeout;
         self

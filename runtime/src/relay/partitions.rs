@@ -36,7 +36,6 @@ struct Held {
 #[derive(Debug, Clone)]
 pub(super) struct Idle {
     pub(super) lease: Lease,
-    pub(super) until: Instant,
     pub(super) ramp: Option<usize>,
     pub(super) stale: bool,
 }
@@ -68,7 +67,6 @@ impl Partitions {
             .filter(|held| !held.busy && !held.leaving && held.until > now);
         idle.map(|held| Idle {
             lease: held.lease,
-            until: held.until,
             ramp: held.ramp,
             stale: held.stale,
         })
@@ -151,6 +149,18 @@ impl Partitions {
                 held.assigned.remove(&route);
             }
         }
+    }
+
+    /// Until when all of these leases hold, as far as is known now; `None` when one is lost. They are extended meanwhile, so ask
+    /// again when the time has come.
+    pub(super) fn until(&self, leases: &[Lease]) -> Option<Instant> {
+        let mut all = self.lock();
+        let until = |lease: &Lease| same(&mut all, *lease).map(|held| held.until);
+        let until: Option<Vec<Instant>> = leases.iter().map(until).collect();
+        until?
+            .into_iter()
+            .min()
+            .filter(|until| *until > Instant::now())
     }
 
     /// Those whose ramp is over.

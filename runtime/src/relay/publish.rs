@@ -38,13 +38,20 @@ pub(super) struct Published {
     pub(super) panicked: bool,
 }
 
+/// What came of one call of a sink.
+enum Called {
+    Answered(Vec<Answered>),
+    Panicked,
+    /// The lease ended before the sink answered.
+    Late,
+}
+
 /// Publishes events of one route, which are in the order of the outbox.
 pub(super) async fn publish<DB: Dialect>(
     shared: &Shared<DB>,
     route: usize,
     mut events: Vec<Envelope>,
     leases: &[Lease],
-    until: Instant,
 ) -> Published {
     let mut published = Published::default();
     let routed = shared.routes.get(route);
@@ -60,9 +67,15 @@ pub(super) async fn publish<DB: Dialect>(
         open(routed, &down);
         return published;
     }
-    let down = in_waves(shared, route, events, until, &mut published).await;
-    if down.is_some() || published.panicked {
-        shared.partitions.unassign(leases, route);
+    let of_events = |lease: &&Lease| {
+        events
+            .iter()
+            .any(|event| event.partition == lease.partition)
+    };
+    let leases: Vec<Lease> = leases.iter().filter(of_events).copied().collect();
+    let (down, unclear) = in_waves(shared, route, events, &leases, &mut published).await;
+    if unclear {
+        shared.partitions.unassign(&leases, route);
     }
     match down {
         Some(down) => open(routed, &down),
@@ -78,14 +91,14 @@ pub(super) async fn publish<DB: Dialect>(
 }
 
 /// Hands the events over, one call for all if the sink keeps the order, else one call after the other with at most one event of
-/// each partition key. Answers why the sink is down, if it is.
+/// each partition key. Answers why the sink is down, if it is, and whether it is unclear what it has published.
 async fn in_waves<DB: Dialect>(
     shared: &Shared<DB>,
     route: usize,
     events: Vec<Envelope>,
-    until: Instant,
+    leases: &[Lease],
     published: &mut Published,
-) -> Option<Unavailable> {
+) -> (Option<Unavailable>, bool) {
     let routed = shared.routes.get(route);
     let keeps_order = routed.route.sink.keeps_order();
     let mut stopped: HashSet<Lane> = HashSet::new();
@@ -104,8 +117,14 @@ async fn in_waves<DB: Dialect>(
         } else {
             wave.iter().map(Envelope::lane).collect()
         };
-        let (answers, panicked) = call(shared, route, wave, until).await;
-        published.panicked |= panicked;
+        let answers = match call(shared, route, wave, leases).await {
+            Called::Answered(answers) => answers,
+            Called::Late => return (None, true),
+            Called::Panicked => {
+                published.panicked = true;
+                return (None, true);
+            }
+        };
         let mut down = None;
         for (place, answered) in answers.into_iter().enumerate() {
             let goes_on = match &answered.delivery {
@@ -122,11 +141,11 @@ async fn in_waves<DB: Dialect>(
             }
             published.answers.push(answered);
         }
-        if down.is_some() || panicked {
-            return down;
+        if down.is_some() {
+            return (down, true);
         }
     }
-    None
+    (None, false)
 }
 
 /// Takes the first event of each partition key that has not stopped; the others stay, in their order.
@@ -153,29 +172,40 @@ async fn call<DB: Dialect>(
     shared: &Shared<DB>,
     route: usize,
     wave: Vec<Envelope>,
-    until: Instant,
-) -> (Vec<Answered>, bool) {
+    leases: &[Lease],
+) -> Called {
     let mut answers: Vec<Answered> = wave
         .iter()
         .map(|event| Answered::held(route, event))
         .collect();
     let sink = Arc::clone(&shared.routes.get(route).route.sink);
     let mut task = Aborting(tokio::spawn(async move { sink.publish(&wave).await }));
-    // Past the end of the lease another relay publishes, so nothing of ours may still be on its way.
-    let end = until.min(Instant::now() + shared.settings.publish_timeout);
-    let deliveries = match timeout_at(end.into(), &mut task.0).await {
-        Ok(Ok(deliveries)) if deliveries.len() == answers.len() => deliveries,
-        Ok(Ok(_)) => {
+    let patience = Instant::now() + shared.settings.publish_timeout;
+    let ended = loop {
+        // Past the end of the lease another relay publishes, so nothing of ours may still be on its way.
+        let Some(until) = shared.partitions.until(leases) else {
+            return Called::Late;
+        };
+        match timeout_at(until.min(patience).into(), &mut task.0).await {
+            Ok(ended) => break Some(ended),
+            Err(_) if Instant::now() >= patience => break None,
+            // The lease was extended meanwhile, or is over.
+            Err(_) => {}
+        }
+    };
+    let deliveries = match ended {
+        Some(Ok(deliveries)) if deliveries.len() == answers.len() => deliveries,
+        Some(Ok(_)) => {
             vec![Delivery::unavailable("the sink did not answer for each event"); answers.len()]
         }
-        Ok(Err(_)) if answers.len() == 1 => vec![Delivery::rejected("the sink panicked")],
-        Ok(Err(_)) => return (Vec::new(), true),
-        Err(_) => vec![Delivery::unavailable("the sink did not answer in time"); answers.len()],
+        Some(Err(_)) if answers.len() == 1 => vec![Delivery::rejected("the sink panicked")],
+        Some(Err(_)) => return Called::Panicked,
+        None => vec![Delivery::unavailable("the sink did not answer in time"); answers.len()],
     };
     for (answered, delivery) in answers.iter_mut().zip(deliveries) {
         answered.delivery = delivery;
     }
-    (answers, false)
+    Called::Answered(answers)
 }
 
 /// Tells the sink of partitions that it does not know to be ours. What it then knows to be published is settled and not

@@ -194,7 +194,7 @@ impl<DB: Dialect> Pump<DB> {
             event.source = Arc::clone(&self.shared.settings.source);
             of_partition.entry(event.partition).or_default().push(event);
         }
-        let (mut leases, mut batch, mut until) = (Vec::new(), Vec::new(), None::<Instant>);
+        let (mut leases, mut batch) = (Vec::new(), Vec::new());
         for idle in idle {
             let Some(events) = of_partition.remove(&idle.lease.partition) else {
                 if step.is_some() {
@@ -203,7 +203,7 @@ impl<DB: Dialect> Pump<DB> {
                 continue;
             };
             if !batch.is_empty() && batch.len() + events.len() > full {
-                self.start(&mut leases, &mut batch, &mut until, step);
+                self.start(&mut leases, &mut batch, step);
             }
             if self.batches.len() >= self.shared.settings.concurrency {
                 // What there is no room for is read again.
@@ -211,22 +211,15 @@ impl<DB: Dialect> Pump<DB> {
             }
             leases.push(idle.lease);
             batch.extend(events);
-            until = Some(until.map_or(idle.until, |until| until.min(idle.until)));
         }
-        self.start(&mut leases, &mut batch, &mut until, step);
+        self.start(&mut leases, &mut batch, step);
     }
 
-    fn start(
-        &mut self,
-        leases: &mut Vec<Lease>,
-        events: &mut Vec<Envelope>,
-        until: &mut Option<Instant>,
-        step: Option<usize>,
-    ) {
-        let Some(until) = until.take() else {
+    fn start(&mut self, leases: &mut Vec<Lease>, events: &mut Vec<Envelope>, step: Option<usize>) {
+        if events.is_empty() {
             return;
-        };
-        let batch = Batch::start(Arc::clone(&self.shared), std::mem::take(leases), until);
+        }
+        let batch = Batch::start(Arc::clone(&self.shared), std::mem::take(leases));
         let events = std::mem::take(events);
         self.alone = step == Some(1);
         if self.alone {
