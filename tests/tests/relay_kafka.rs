@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,23 +50,32 @@ impl Event for Numbered {
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     topic: String,
+    dies: bool,
 }
 
 #[test]
 fn two_hundred_deaths_show_no_event_twice_to_who_reads_committed() {
-    if !effectively_tests::available::<Postgres>() {
-        return;
-    }
-    let Some(brokers) = std::env::var(VARIABLE).ok().filter(|it| !it.is_empty()) else {
+    run(kill_and_count);
+}
+
+#[test]
+fn a_stopped_relay_makes_no_second_copy_visible_when_it_goes_on() {
+    run(stop_and_go_on);
+}
+
+fn run(test: impl AsyncFnOnce(&str, TestDb<Postgres>)) {
+    let brokers = std::env::var(VARIABLE).ok().filter(|it| !it.is_empty());
+    let Some(brokers) = brokers.filter(|_| effectively_tests::available::<Postgres>()) else {
         assert!(
             std::env::var("EFFECTIVELY_TEST_SERVERS").is_err(),
             "{VARIABLE} is not set"
         );
+        let this_thread = std::thread::current();
+        let test = this_thread.name().unwrap_or("a test");
         // Straight to the handle: `eprintln!` would be captured.
-        use std::io::Write;
         let _ = writeln!(
             std::io::stderr().lock(),
-            "SKIPPED two_hundred_deaths_show_no_event_twice_to_who_reads_committed: {VARIABLE} is not set; ./tests/run starts a server"
+            "SKIPPED {test}: {VARIABLE} is not set; ./tests/run starts a server"
         );
         return;
     };
@@ -74,7 +84,7 @@ fn two_hundred_deaths_show_no_event_twice_to_who_reads_committed() {
         let db = TestDb::<Postgres>::new().await;
         match Worker::input::<Job>() {
             Some(job) => job.run(&brokers, &db).await,
-            None => kill_and_count(&brokers, db).await,
+            None => test(&brokers, db).await,
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -82,8 +92,11 @@ fn two_hundred_deaths_show_no_event_twice_to_who_reads_committed() {
 
 impl Job {
     async fn run(self, brokers: &str, db: &TestDb<Postgres>) {
-        fault::arm(Some((fault::AFTER_PUBLISH, Action::Kill)));
-        let _ = relay(brokers, &self.topic, Ledger::new(db.pool().clone()))
+        if self.dies {
+            fault::arm(Some((fault::AFTER_PUBLISH, Action::Kill)));
+        }
+        let ledger = Ledger::new(db.pool().clone());
+        let _ = relay(brokers, &self.topic, ledger, !self.dies)
             .run(std::future::pending())
             .await;
     }
@@ -92,7 +105,9 @@ impl Job {
 /// Publishes to the test's own topic, whatever an event's is called.
 struct Own {
     topic: String,
-    sink: Transactional,
+    sink: Arc<Transactional>,
+    /// Tells the parent before it publishes, and waits for a word.
+    asks: bool,
 }
 
 impl Sink for Own {
@@ -101,7 +116,20 @@ impl Sink for Own {
         for event in &mut batch {
             event.topic.clone_from(&self.topic);
         }
-        self.sink.publish(&batch).await
+        if !self.asks {
+            return self.sink.publish(&batch).await;
+        }
+        // In a task of its own: it goes on although the relay has given the batch up.
+        let sink = Arc::clone(&self.sink);
+        let publishing = tokio::spawn(async move {
+            Worker::say("publishes");
+            Worker::listen().await;
+            let answers = sink.publish(&batch).await;
+            let published = answers.iter().any(Delivery::is_published);
+            Worker::say(format_args!("published: {published}"));
+            answers
+        });
+        publishing.await.expect("no panic")
     }
 
     fn keeps_order(&self) -> bool {
@@ -118,12 +146,13 @@ impl Sink for Own {
 }
 
 /// A relay that publishes in transactions. `prefix` names the transactions, and with `-progress` behind it a topic.
-fn relay(brokers: &str, prefix: &str, ledger: Ledger<Postgres>) -> Relay<Postgres> {
+fn relay(brokers: &str, prefix: &str, ledger: Ledger<Postgres>, asks: bool) -> Relay<Postgres> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers);
     let sink = Own {
         topic: prefix.to_owned(),
-        sink: Transactional::new(config, prefix).expect("a sink"),
+        sink: Arc::new(Transactional::new(config, prefix).expect("a sink")),
+        asks,
     };
     let relay = Relay::builder(ledger).route("numbers", sink).batch(100);
     relay
@@ -149,6 +178,7 @@ async fn kill_and_count(brokers: &str, db: TestDb<Postgres>) {
         while relays.len() < RELAYS {
             relays.push(db.worker(&Job {
                 topic: prefix.clone(),
+                dies: true,
             }));
         }
         // Each of them dies at the end of its first batch.
@@ -160,21 +190,50 @@ async fn kill_and_count(brokers: &str, db: TestDb<Postgres>) {
     }
     enough.store(true, Ordering::SeqCst);
     let emitted = emitting.await.expect("all emitted");
-    let last = tokio::spawn(relay(brokers, &prefix, ledger.clone()).run(std::future::pending()));
+    let last =
+        tokio::spawn(relay(brokers, &prefix, ledger.clone(), false).run(std::future::pending()));
     eventually(SOON * 2, async || {
         ledger.outbox().pending().await.expect("a count") == 0
     })
     .await;
     last.abort();
 
-    let received = read_committed(brokers, &prefix, emitted);
+    assert_once_in_order(brokers, &prefix, emitted);
+    println!("{deaths} deaths, {emitted} events, 0 lost, 0 double");
+}
+
+async fn stop_and_go_on(brokers: &str, db: TestDb<Postgres>) {
+    let prefix = format!("stopped-{}", sqlx::types::Uuid::new_v4());
+    create_topics(brokers, &prefix).await;
+    let ledger = Ledger::new(db.pool().clone());
+    ledger.migrate().await.expect("the toolkit's tables");
+    emit(&ledger, 0).await;
+    let mut stopped = db.worker(&Job {
+        topic: prefix.clone(),
+        dies: false,
+    });
+    // It holds the leases and the transactional ids, and has read the events.
+    stopped.expect("publishes").await;
+    stopped.pause();
+    let other =
+        tokio::spawn(relay(brokers, &prefix, ledger.clone(), false).run(std::future::pending()));
+    eventually(SOON, async || {
+        ledger.outbox().pending().await.expect("a count") == 0
+    })
+    .await;
+    stopped.resume();
+    stopped.tell("go on");
+    stopped.expect("published: false").await;
+    other.abort();
+    assert_once_in_order(brokers, &prefix, 100);
+}
+
+/// What a consumer sees that reads committed: every event once, of each key in its order.
+fn assert_once_in_order(brokers: &str, topic: &str, emitted: u64) {
     let mut ids = HashSet::new();
     let mut of_key: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for (id, event) in received {
-        assert!(
-            ids.insert(id),
-            "{event:?} is visible twice after {deaths} deaths"
-        );
+    for (id, event) in read_committed(brokers, topic, emitted) {
+        assert!(ids.insert(id), "{event:?} is visible twice");
         of_key.entry(event.key).or_default().push(event.number);
     }
     assert_eq!(ids.len() as u64, emitted, "events are missing or too many");
@@ -185,28 +244,32 @@ async fn kill_and_count(brokers: &str, db: TestDb<Postgres>) {
             "{key}"
         );
     }
-    println!("{deaths} deaths, {emitted} events, 0 lost, 0 double");
 }
 
 async fn emit_until(ledger: Ledger<Postgres>, enough: Arc<AtomicBool>) -> u64 {
     let mut emitted = 0;
     while !enough.load(Ordering::SeqCst) {
-        let event = |number| Numbered {
-            key: format!("key {}", number % KEYS),
-            number: number / KEYS,
-        };
-        let emission = Emit::new(()).events((emitted..emitted + 100).map(event));
-        let id = sqlx::types::Uuid::new_v4();
-        let call = ledger.call(Key::new("emit", &[&id]).expect("a key"));
-        let done: Result<_, Failure<Error>> = call
-            .run_with_events(async |_: &mut PgConnection| Ok(emission))
-            .await;
-        done.expect("a committed call");
+        emit(&ledger, emitted).await;
         emitted += 100;
         // As much as is published meanwhile, so that there always is something.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     emitted
+}
+
+/// A hundred events in one call.
+async fn emit(ledger: &Ledger<Postgres>, first: u64) {
+    let event = |number| Numbered {
+        key: format!("key {}", number % KEYS),
+        number: number / KEYS,
+    };
+    let emission = Emit::new(()).events((first..first + 100).map(event));
+    let id = sqlx::types::Uuid::new_v4();
+    let call = ledger.call(Key::new("emit", &[&id]).expect("a key"));
+    let done: Result<_, Failure<Error>> = call
+        .run_with_events(async |_: &mut PgConnection| Ok(emission))
+        .await;
+    done.expect("a committed call");
 }
 
 async fn create_topics(brokers: &str, prefix: &str) {
