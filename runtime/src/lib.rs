@@ -46,5 +46,8 @@ pub use self::{
         recorded::Recorded,
     },
     relay::{Control, Order, Relay, RelayBuilder, Route},
-    store::{Backlog, DeadLetter, Dialect, InterruptedKey, LeaseState},
+    store::{
+        Backlog, DeadLetter, Dialect, InterruptedKey, KeyState, LeaseState, Leftovers,
+        LongTransaction, ServerState,
+    },
 };

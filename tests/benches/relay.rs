@@ -5,12 +5,13 @@
 //! ./tests/run --servers cargo bench -p effectively-tests --bench relay -- --only drain     # events per second alone
 //! ```
 //!
-//! `--only` takes `drain`, `relays`, `latency`, `cost`, `snapshot` or `handler`; `--sink memory` (or kafka, nats, redis) limits the
-//! drains to one. PostgreSQL is found through `EFFECTIVELY_TEST_POSTGRES`, the brokers through theirs. What is left out is said at
+//! `--only` takes `drain`, `relays`, `latency`, `cost`, `snapshot` or `handler`; `--sink memory` (or kafka, nats, redis) limits
+//! drains and latency to one; `--short` holds the snapshot for 20 s. PostgreSQL is found through `EFFECTIVELY_TEST_POSTGRES`, the brokers through theirs. What is left out is said at
 //! the end, and is exit code 1.
 //!
 //! The limit is a bare loop on one connection: read a batch, produce it with the broker's own client and await all answers,
-//! delete the batch by its ids. It keeps no order under failure, shares with nobody and knows no refusal.
+//! delete the batch by its ids. It keeps no order under failure, shares with nobody and knows no refusal. Against
+//! `kafka-transactional` it produces each batch in one transaction, where the sink needs one for each virtual partition.
 
 // A benchmark that cannot go on says why and stops: here that is the right thing to do.
 #![allow(clippy::expect_used, clippy::large_futures)]
@@ -20,9 +21,17 @@ mod relay {
     pub mod cost;
     pub mod drain;
     pub mod handler;
+    #[cfg(feature = "kafka")]
+    pub mod kafka;
     pub mod latency;
     pub mod limit;
+    pub mod load;
+    #[cfg(feature = "nats")]
+    pub mod nats;
+    #[cfg(feature = "redis")]
+    pub mod redis;
     pub mod report;
+    pub mod running;
     pub mod shop;
     pub mod sinks;
     pub mod snapshot;
@@ -31,9 +40,9 @@ mod relay {
 use std::env;
 use std::process::ExitCode;
 
-use effectively_tests::{TestDb, TestServer};
+use effectively_tests::TestServer;
 use relay::args::{Args, Part};
-use relay::report::say;
+use relay::report::{Summary, say};
 use relay::{cost, drain, handler, latency, snapshot};
 use sqlx::Postgres;
 
@@ -60,34 +69,34 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let left_out = runtime.block_on(async {
-        let mut lines = Vec::new();
-        let mut left_out = Vec::new();
+    let summary = runtime.block_on(async {
+        let mut summary = Summary::default();
         if args.asks_for(Part::Drain) {
-            drain::measure(&args, &mut lines, &mut left_out).await;
+            drain::measure(&args, &mut summary).await;
         }
         if args.asks_for(Part::Relays) {
-            drain::one_against_four().await;
+            drain::one_against_four(&mut summary).await;
         }
         if args.asks_for(Part::Cost) {
-            cost::measure(&TestDb::<Postgres>::new().await).await;
+            cost::measure(&mut summary).await;
         }
         if args.asks_for(Part::Latency) {
-            latency::measure().await;
+            latency::measure(&args, &mut summary).await;
         }
         if args.asks_for(Part::Handler) {
-            handler::measure().await;
+            handler::measure(&mut summary).await;
         }
         if args.asks_for(Part::Snapshot) {
-            snapshot::measure().await;
+            snapshot::measure(&args, &mut summary).await;
         }
-        for line in lines {
-            say(format_args!("{line}"));
-        }
-        left_out
+        summary
     });
-    for sink in &left_out {
+    say(format_args!(""));
+    for line in &summary.lines {
+        say(format_args!("{line}"));
+    }
+    for sink in &summary.left_out {
         say(format_args!("LEFT OUT: {sink}"));
     }
-    ExitCode::from(u8::from(!left_out.is_empty()))
+    ExitCode::from(u8::from(!summary.left_out.is_empty()))
 }

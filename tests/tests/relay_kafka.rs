@@ -199,7 +199,9 @@ async fn kill_and_count(brokers: &str, db: TestDb<Postgres>) {
     last.abort();
 
     assert_once_in_order(brokers, &prefix, emitted);
-    println!("{deaths} deaths, {emitted} events, 0 lost, 0 double");
+    Worker::say(format_args!(
+        "{deaths} deaths, {emitted} events, 0 lost, 0 double"
+    ));
 }
 
 async fn stop_and_go_on(brokers: &str, db: TestDb<Postgres>) {

@@ -6,8 +6,11 @@ use tokio::time::timeout;
 
 use super::{Ledger, Lent};
 use crate::{
-    error::Error,
-    model::{Key, KeyHash},
+    error::{Error, KeyProblem},
+    model::{
+        Key, KeyHash,
+        key::{KeyBuilder, Scope},
+    },
     store::{self, Dialect, Fault, KeyState, Leftovers, SCHEMA_VERSION, ServerState},
 };
 
@@ -137,5 +140,51 @@ impl<DB: Dialect> Ledger<DB> {
     async fn unchecked(&self) -> Result<Lent<DB>, Error> {
         let conn = self.pool().acquire().await.map_err(store::error::<DB>)?;
         Ok(Lent::new(conn))
+    }
+}
+
+impl Key {
+    /// The key that a handler's template makes, written as the template with the values in place of the names:
+    /// `key = "order:{cmd.order_id}"` and the order 42 are `order:{42}`. A brace outside of a value is written twice; a value
+    /// holds no `}`.
+    ///
+    /// ```
+    /// use effectively::Key;
+    ///
+    /// let key = Key::filled("orders.place", "{7}/{8e03978e}")?;
+    /// # Ok::<_, effectively::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Key::new`]; a brace without its partner ends a text that has no value.
+    pub fn filled(
+        scope: impl Into<std::borrow::Cow<'static, str>>,
+        text: &str,
+    ) -> Result<Self, Error> {
+        let mut builder = KeyBuilder::new(Scope::new(scope)?);
+        let (mut fixed, mut rest) = (String::new(), text);
+        while let Some(brace) = rest.find(['{', '}']) {
+            fixed.push_str(&rest[..brace]);
+            let at_brace = &rest[brace..];
+            if at_brace.starts_with("{{") || at_brace.starts_with("}}") {
+                fixed.push_str(&at_brace[..1]);
+                rest = &at_brace[2..];
+                continue;
+            }
+            let value = at_brace
+                .strip_prefix('{')
+                .and_then(|tail| tail.split_once('}'));
+            let (value, tail) = value.ok_or(KeyProblem::NoParts)?;
+            if !fixed.is_empty() {
+                builder = builder.literal(&std::mem::take(&mut fixed));
+            }
+            builder = builder.part(value);
+            rest = tail;
+        }
+        fixed.push_str(rest);
+        if !fixed.is_empty() {
+            builder = builder.literal(&fixed);
+        }
+        builder.finish()
     }
 }

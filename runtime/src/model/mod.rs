@@ -9,6 +9,8 @@ pub(crate) mod handler;
 pub(crate) mod key;
 pub(crate) mod recorded;
 
+#[allow(unused_imports)]
+pub(crate) use self::envelope::CONTENT_TYPE;
 pub(crate) use self::{
     attempt::Attempt,
     envelope::{Envelope, Lane},
@@ -18,5 +20,3 @@ pub(crate) use self::{
     key::{Key, KeyHash, Scope},
     recorded::Recorded,
 };
-#[allow(unused_imports)]
-pub(crate) use self::envelope::CONTENT_TYPE;

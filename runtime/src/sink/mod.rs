@@ -53,8 +53,8 @@
 
 use std::{borrow::Cow, fmt, future::Future};
 
-pub use crate::model::envelope::CONTENT_TYPE;
 use crate::model::Envelope;
+pub use crate::model::envelope::CONTENT_TYPE;
 
 mod effect;
 #[cfg(feature = "kafka")]

@@ -15,6 +15,7 @@ use crate::{
     model::{Attempt, Envelope, Fingerprint, Isolation, KeyHash, Staged},
 };
 
+mod doctor;
 mod hex;
 mod migrate;
 #[cfg(feature = "mysql")]
@@ -26,11 +27,15 @@ mod relay;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use self::relay::{Backlog, DeadLetter, LeaseState};
 pub(crate) use self::{
+    doctor::DoctorVerbs,
     migrate::{SCHEMA_VERSION, migrate},
     names::Names,
     relay::{Due, Fence, Lease, RelayVerbs, Waiting},
+};
+pub use self::{
+    doctor::{KeyState, Leftovers, LongTransaction, ServerState},
+    relay::{Backlog, DeadLetter, LeaseState},
 };
 
 /// A database that the toolkit works on: [`sqlx::Postgres`], [`sqlx::MySql`] (also MariaDB) and [`sqlx::Sqlite`].
@@ -40,9 +45,9 @@ pub(crate) use self::{
     message = "`{Self}` is not a database that `effectively` works on",
     note = "it works on `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`, each behind the feature `postgres`, `mysql` or `sqlite`"
 )]
-pub trait Dialect: Verbs + RelayVerbs {}
+pub trait Dialect: Verbs + RelayVerbs + DoctorVerbs {}
 
-impl<DB: Verbs + RelayVerbs> Dialect for DB {}
+impl<DB: Verbs + RelayVerbs + DoctorVerbs> Dialect for DB {}
 
 /// A claim to be written, the first statement of a call's transaction.
 #[derive(Debug, Clone, Copy)]

@@ -10,10 +10,14 @@ pub enum Part {
     Handler,
 }
 
+const SINKS: [&str; 4] = ["memory", "kafka", "nats", "redis"];
+
 #[derive(Debug, Default)]
 pub struct Args {
     /// `cargo bench` says `--bench`, `cargo test --all-targets` does not.
     pub measure: bool,
+    /// The part that takes minutes takes less, and says less.
+    pub short: bool,
     only: Option<Part>,
     sink: Option<String>,
 }
@@ -26,13 +30,12 @@ impl Args {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--bench" => args.measure = true,
+                "--short" => args.short = true,
                 "--only" => args.only = Some(part(words.next())?),
-                "--sink" => {
-                    args.sink = Some(words.next().ok_or("--sink memory, kafka, nats or redis")?)
-                }
+                "--sink" => args.sink = Some(sink(words.next())?),
                 other => {
                     return Err(format!(
-                        "unknown argument {other:?}; there are --only and --sink"
+                        "unknown argument {other:?}; there are --only, --sink and --short"
                     ));
                 }
             }
@@ -59,4 +62,9 @@ fn part(word: Option<String>) -> Result<Part, String> {
         Some("handler") => Ok(Part::Handler),
         _ => Err("--only drain, relays, latency, cost, snapshot or handler".to_owned()),
     }
+}
+
+fn sink(word: Option<String>) -> Result<String, String> {
+    word.filter(|word| SINKS.contains(&word.as_str()))
+        .ok_or_else(|| "--sink memory, kafka, nats or redis".to_owned())
 }

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use effectively::{Ledger, Relay, RelayBuilder, Route};
+use effectively::{Ledger, Relay, RelayBuilder};
 use effectively_tests::TestDb;
 use sqlx::Postgres;
 
 use super::args::Args;
-use super::report::{median, table};
-use super::sinks::{self, Produce};
+use super::report::{Summary, median, table};
+use super::running::{self, Running};
+use super::sinks::{Broker, Count, Memory, unique};
 use super::{limit, shop};
 
 const BATCHES: [usize; 4] = [1, 10, 100, 500];
@@ -24,28 +25,44 @@ fn events(batch: usize) -> u64 {
     }
 }
 
-pub async fn measure(args: &Args, lines: &mut Vec<String>, left_out: &mut Vec<String>) {
+pub async fn measure(args: &Args, summary: &mut Summary) {
     if args.on("memory") {
-        of_sink("memory", lines, left_out, sinks::memory).await;
+        of_sink::<Memory>("memory", &BATCHES, summary).await;
+    }
+    if args.on("kafka") {
+        #[cfg(feature = "kafka")]
+        {
+            of_sink::<super::kafka::Idempotent>("kafka", &BATCHES, summary).await;
+            of_sink::<super::kafka::InTransactions>("kafka-transactional", &[500], summary).await;
+        }
+        #[cfg(not(feature = "kafka"))]
+        summary.leave_out("kafka", "built without the feature `kafka`");
+    }
+    if args.on("nats") {
+        #[cfg(feature = "nats")]
+        of_sink::<super::nats::JetStream>("nats", &BATCHES, summary).await;
+        #[cfg(not(feature = "nats"))]
+        summary.leave_out("nats", "built without the feature `nats`");
+    }
+    if args.on("redis") {
+        #[cfg(feature = "redis")]
+        of_sink::<super::redis::Streams>("redis", &BATCHES, summary).await;
+        #[cfg(not(feature = "redis"))]
+        summary.leave_out("redis", "built without the feature `redis`");
     }
 }
 
-async fn of_sink<P: Produce>(
-    name: &str,
-    lines: &mut Vec<String>,
-    left_out: &mut Vec<String>,
-    open: impl AsyncFn() -> Result<(Route, P), String>,
-) {
+async fn of_sink<B: Broker>(name: &str, batches: &[usize], summary: &mut Summary) {
+    let broker = match B::open().await {
+        Ok(broker) => broker,
+        Err(why) => return summary.leave_out(name, &why),
+    };
     let mut rows = Vec::new();
-    for batch in BATCHES {
+    for &batch in batches {
         let (mut relayed, mut limits) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let (route, producer) = match open().await {
-                Ok(opened) => opened,
-                Err(why) => return left_out.push(format!("{name}: {why}")),
-            };
-            limits.push(bare(batch, producer).await);
-            relayed.push(one_relay(batch, route).await);
+            limits.push(bare(batch, &broker).await);
+            relayed.push(one_relay(batch, &broker).await);
         }
         let ratios = relayed
             .iter()
@@ -59,7 +76,7 @@ async fn of_sink<P: Produce>(
             format!("{limit:.0}"),
             format!("{ratio:.2}"),
         ]);
-        lines.push(format!(
+        summary.lines.push(format!(
             "drain: sink={name} batch={batch} events_per_s={relayed:.0} limit={limit:.0}"
         ));
     }
@@ -70,75 +87,88 @@ async fn of_sink<P: Produce>(
     );
 }
 
-async fn bare(batch: usize, producer: impl Produce) -> f64 {
+async fn bare(batch: usize, broker: &impl Broker) -> f64 {
     let db = TestDb::<Postgres>::new().await;
     let ledger = shop::open(&db).await;
     shop::fill(&db, &ledger, events(batch)).await;
+    let topic = unique();
+    broker.create(&topic).await;
     let batch_rows = i64::try_from(batch).expect("small");
-    limit::drain(ledger.pool(), producer, batch_rows, events(batch)).await
+    let producer = broker.producer(&topic);
+    let speed = limit::drain(ledger.pool(), producer, batch_rows, events(batch)).await;
+    broker.remove(&topic).await;
+    speed
 }
 
-async fn one_relay(batch: usize, route: Route) -> f64 {
+async fn one_relay(batch: usize, broker: &impl Broker) -> f64 {
     let db = TestDb::<Postgres>::new().await;
     let ledger = shop::open(&db).await;
+    let topic = unique();
+    broker.create(&topic).await;
+    shop::send_to(&db, &topic).await;
     shop::fill(&db, &ledger, events(batch)).await;
+    let count = Count::default();
     let relay = Relay::builder(ledger.clone())
-        .route("*", route)
+        .route("*", count.of(broker.sink(&topic)))
         .batch(batch);
-    drained(&ledger, vec![relay], events(batch)).await
+    let speed = drained(&ledger, vec![relay], &count, events(batch)).await;
+    broker.remove(&topic).await;
+    speed
 }
 
 /// One relay, and four with a pool each, on the same outbox.
-pub async fn one_against_four() {
+pub async fn one_against_four(summary: &mut Summary) {
     let mut rows = Vec::new();
+    let mut speeds = Vec::new();
     for relays in [1, 4] {
         let db = TestDb::<Postgres>::new().await;
         let ledger = shop::open(&db).await;
         shop::fill(&db, &ledger, events(500)).await;
+        let count = Count::default();
         let relay = |_| {
-            let (ledger, sink) = (Ledger::new(shop::pool(&db)), sinks::Counting::default());
+            let ledger = Ledger::new(shop::pool(&db));
+            // Short, so that they share soon.
             Relay::builder(ledger)
-                .route("*", sink)
+                .route("*", count.of(Memory))
                 .lease(Duration::from_secs(1))
         };
-        let relays = (0..relays).map(relay).collect::<Vec<_>>();
-        let count = relays.len();
-        let speed = drained(&ledger, relays, events(500)).await;
-        rows.push(vec![count.to_string(), format!("{speed:.0}")]);
+        let builders = (0..relays).map(relay).collect::<Vec<_>>();
+        let speed = drained(&ledger, builders, &count, events(500)).await;
+        rows.push(vec![relays.to_string(), format!("{speed:.0}")]);
+        speeds.push(format!("events_per_s_{relays}={speed:.0}"));
     }
     table(
         "Relays on one outbox, to memory, batch 500 (all of them, the server and this program share the machine)",
         &["relays", "events/s"],
         &rows,
     );
+    summary.lines.push(format!("relays: {}", speeds.join(" ")));
 }
 
-/// Events per second, from when the relays hold their leases.
+/// Events per second, from when the relays share the partitions, without the first twentieth: then all connections are open.
 async fn drained(
     ledger: &Ledger<Postgres>,
     relays: Vec<RelayBuilder<Postgres>>,
+    published: &Count,
     events: u64,
 ) -> f64 {
-    let mut tasks = tokio::task::JoinSet::new();
-    let begun = Instant::now();
-    for relay in relays {
-        let relay = relay.build().expect("a relay");
-        tasks.spawn(relay.run(std::future::pending()));
+    let relays: Vec<_> = relays.into_iter().map(Running::paused).collect();
+    running::spread(ledger, relays.len()).await;
+    for relay in &relays {
+        relay.resume();
     }
-    loop {
-        // Cheap while it is full: the first row is enough to know.
-        if ledger
-            .outbox()
-            .peek(1)
-            .await
-            .expect("the outbox")
-            .is_empty()
-        {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let speed = events as f64 / begun.elapsed().as_secs_f64();
+    running::until(async || published.now() >= events / 20).await;
+    let (begun, before) = (Instant::now(), published.now());
+    // Cheap while it is full: the first row is enough to know.
+    running::until(async || {
+        let first = ledger.outbox().peek(1).await;
+        first.expect("the outbox").is_empty()
+    })
+    .await;
+    let speed = (events - before) as f64 / begun.elapsed().as_secs_f64();
     assert_eq!(ledger.outbox().pending().await.expect("a count"), 0);
+    for relay in relays {
+        relay.stop().await;
+    }
     speed
 }

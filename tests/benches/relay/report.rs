@@ -9,6 +9,24 @@ pub fn say(line: Arguments<'_>) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// What stands at the end.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// For programs.
+    pub lines: Vec<String>,
+    pub left_out: Vec<String>,
+}
+
+impl Summary {
+    /// Once, however many parts miss it.
+    pub fn leave_out(&mut self, what: &str, why: &str) {
+        let line = format!("{what}: {why}");
+        if !self.left_out.contains(&line) {
+            self.left_out.push(line);
+        }
+    }
+}
+
 /// A title, a head and rows: the first column to the left, numbers to the right.
 pub fn table(title: &str, head: &[&str], rows: &[Vec<String>]) {
     say(format_args!("\n{title}"));

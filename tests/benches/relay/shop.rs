@@ -7,7 +7,7 @@ use effectively_tests::TestDb;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool, Postgres};
 
-pub const TOPIC: &str = "bench.orders";
+const TOPIC: &str = "bench.orders";
 const KEYS: u64 = 1000;
 
 #[derive(Debug, Serialize)]
@@ -54,17 +54,41 @@ pub fn pool(db: &TestDb<Postgres>) -> PgPool {
     db.pool_from(options, None)
 }
 
-/// Leaves so many events, in calls of 500 each, and lets the server do what it does after a load.
+/// Sends all events to this topic. In an application the topic belongs to the event's type; here each round has its own.
+pub async fn send_to(db: &TestDb<Postgres>, topic: &str) {
+    db.execute(&format!(
+        "create function topic_of_the_round() returns trigger language plpgsql as \
+         $$ begin new.topic := '{topic}'; return new; end $$"
+    ))
+    .await;
+    db.execute(
+        "create trigger topic_of_the_round before insert on effectively_outbox \
+         for each row execute function topic_of_the_round()",
+    )
+    .await;
+}
+
+/// Leaves so many events, and lets the server do what it does after a load.
 pub async fn fill(db: &TestDb<Postgres>, ledger: &Ledger<Postgres>, events: u64) {
-    for first in (0..events).step_by(500) {
-        let numbers = first..(first + 500).min(events);
-        emit(ledger, Emit::new(()).events(numbers.map(Placed::of))).await;
-    }
+    insert(ledger, events).await;
     db.execute("vacuum analyze effectively_outbox").await;
     db.execute("checkpoint").await;
 }
 
-pub async fn emit(ledger: &Ledger<Postgres>, emission: Emit<()>) {
+/// In calls of 500 each.
+pub async fn insert(ledger: &Ledger<Postgres>, events: u64) {
+    for first in (0..events).step_by(500) {
+        let numbers = first..(first + 500).min(events);
+        emit(ledger, Emit::new(()).events(numbers.map(Placed::of))).await;
+    }
+}
+
+/// One call with one event.
+pub async fn emit_one(ledger: &Ledger<Postgres>, number: u64) {
+    emit(ledger, Emit::new(()).event(Placed::of(number))).await;
+}
+
+async fn emit(ledger: &Ledger<Postgres>, emission: Emit<()>) {
     let id = sqlx::types::Uuid::new_v4();
     let key = Key::new("emit", &[&id]).expect("a key");
     let call = ledger.call(key);

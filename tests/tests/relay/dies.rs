@@ -163,7 +163,9 @@ async fn relays_killed_between_publishing_and_settling_lose_nothing<DB: ShopDb>(
     let copies = collector.copies();
     assert_all_in_order(&copies, emitted);
     let again = copies.len() as u64 - emitted;
-    println!("{kills} kills, {emitted} events, {again} published again");
+    Worker::say(format_args!(
+        "{kills} kills, {emitted} events, {again} published again"
+    ));
     assert!(again >= kills as u64 / 2, "the kills met nothing: {again}");
 }
 

@@ -19,6 +19,7 @@ use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
 mod claims;
 mod dead_letters;
+mod doctor;
 mod outbox;
 mod relay;
 

@@ -18,6 +18,7 @@ use crate::model::{Attempt, Envelope, Isolation, KeyHash, Staged};
 
 mod claims;
 mod dead_letters;
+mod doctor;
 mod outbox;
 mod relay;
 

@@ -1,0 +1,102 @@
+//! What lies in the tables.
+
+use std::time::Duration;
+
+use effectively::{Backlog, Leftovers};
+
+use super::Finding;
+use crate::output::{count, span};
+
+/// An event that is due is published within a second; after this time nobody does.
+const LATE: Duration = Duration::from_secs(5 * 60);
+
+/// More expired claims than this cost lookups and disk.
+const MANY: u64 = 100_000;
+
+pub(super) fn judge(backlog: &Backlog, leftovers: &Leftovers) -> Vec<Finding> {
+    vec![
+        events(backlog),
+        leases(backlog, leftovers),
+        dead_letters(backlog),
+        interrupted(backlog),
+        claims(leftovers),
+    ]
+}
+
+fn events(backlog: &Backlog) -> Finding {
+    const CHECK: &str = "events";
+    let due = count(backlog.due, "event");
+    if backlog.due == 0 || backlog.oldest <= LATE {
+        return Finding::ok(CHECK, format!("{due} due"));
+    }
+    let what = format!("{due} due, the oldest for {}", span(backlog.oldest));
+    if backlog.relays == 0 {
+        Finding::error(
+            CHECK,
+            format!("{what}, and no relay is alive"),
+            "start `effectively relay`, or the relay in your service",
+        )
+    } else {
+        Finding::warning(
+            CHECK,
+            format!("{what}, with {} alive", count(backlog.relays, "relay")),
+            "read the relays' logs: a sink is down, a topic is paused or has no route, or there is more than they can do",
+        )
+    }
+}
+
+fn leases(backlog: &Backlog, leftovers: &Leftovers) -> Finding {
+    const CHECK: &str = "leases";
+    match leftovers.orphaned_leases {
+        0 => Finding::ok(CHECK, format!("{} alive", count(backlog.relays, "relay"))),
+        orphaned => Finding::warning(
+            CHECK,
+            format!(
+                "{} of relays that are not alive any more",
+                count(orphaned, "lease")
+            ),
+            "a relay died or was killed: look why; another one takes them over as soon as they have ended",
+        ),
+    }
+}
+
+fn dead_letters(backlog: &Backlog) -> Finding {
+    const CHECK: &str = "dead_letters";
+    match backlog.dead_letters {
+        0 => Finding::ok(CHECK, "none"),
+        letters => Finding::warning(
+            CHECK,
+            count(letters, "dead letter"),
+            "`effectively dead-letters list` says why; then retry or discard them",
+        ),
+    }
+}
+
+fn interrupted(backlog: &Backlog) -> Finding {
+    const CHECK: &str = "interrupted_keys";
+    match backlog.interrupted_keys {
+        0 => Finding::ok(CHECK, "none"),
+        keys => Finding::warning(
+            CHECK,
+            format!(
+                "{}: a handler's body ended its own transaction",
+                count(keys, "interrupted key")
+            ),
+            "`effectively keys interrupted` lists them: look whether the effects happened, repair, then `effectively keys release`",
+        ),
+    }
+}
+
+fn claims(leftovers: &Leftovers) -> Finding {
+    const CHECK: &str = "expired_claims";
+    let what = count(leftovers.expired_claims, "outcome");
+    if leftovers.expired_claims > MANY {
+        Finding::warning(
+            CHECK,
+            format!("{what} whose retention is over"),
+            "run `effectively purge` every few minutes, or `Ledger::purge` in your service",
+        )
+    } else {
+        Finding::ok(CHECK, format!("{what} to purge"))
+    }
+}
