@@ -52,7 +52,7 @@ impl<DB: Dialect> RelayBuilder<DB> {
                 concurrency: 4,
                 lease: Duration::from_secs(10),
                 poll: Duration::from_millis(250),
-                linger: Duration::from_millis(2),
+                linger: Duration::from_millis(5),
                 publish_timeout: Duration::from_secs(30),
                 grace: Duration::from_secs(10),
                 max_crashes: 3,
@@ -95,7 +95,7 @@ impl<DB: Dialect> RelayBuilder<DB> {
     }
 
     /// The shortest time between two reads that find less than a batch. Longer: larger batches, less work for the database, and
-    /// later events. Default: 2 milliseconds.
+    /// later events. Default: 5 milliseconds.
     pub fn linger(mut self, shortest: Duration) -> Self {
         self.settings.linger = shortest;
         self

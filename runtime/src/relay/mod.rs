@@ -38,11 +38,11 @@ pub use self::{
 ///
 /// ```no_run
 /// # #[cfg(feature = "postgres")]
-/// # async fn example(ledger: effectively::Ledger<sqlx::Postgres>) -> Result<(), effectively::Error> {
+/// # async fn example(ledger: effectively::Ledger<sqlx::Postgres>, shutdown: impl Future<Output = ()>) -> Result<(), effectively::Error> {
 /// use effectively::{Relay, sink::Stdout};
 ///
 /// let relay = Relay::builder(ledger).route("*", Stdout::new()).build()?;
-/// relay.run(async { _ = tokio::signal::ctrl_c().await }).await
+/// relay.run(shutdown).await
 /// # }
 /// ```
 ///

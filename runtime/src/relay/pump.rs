@@ -189,6 +189,8 @@ impl<DB: Dialect> Pump<DB> {
             Some(1) => usize::MAX,
             _ => self.shared.settings.batch,
         };
+        // What was not reached is not known to be empty.
+        let cut = events.len() >= self.room();
         let mut of_partition: BTreeMap<u16, Vec<Envelope>> = BTreeMap::new();
         for mut event in events {
             event.source = Arc::clone(&self.shared.settings.source);
@@ -197,7 +199,7 @@ impl<DB: Dialect> Pump<DB> {
         let (mut leases, mut batch) = (Vec::new(), Vec::new());
         for idle in idle {
             let Some(events) = of_partition.remove(&idle.lease.partition) else {
-                if step.is_some() {
+                if step.is_some() && !cut {
                     self.shared.partitions.trust(idle.lease.partition);
                 }
                 continue;
