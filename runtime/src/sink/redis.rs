@@ -22,7 +22,7 @@ use crate::model::{CONTENT_TYPE, Envelope};
 ///
 /// let client = redis::Client::open("redis://127.0.0.1/")?;
 /// let sink = RedisStreams::new(client).prefix("events:");
-/// # Ok::<_, redis::RedisError>(sink)
+/// # Ok::<(), redis::RedisError>(())
 /// ```
 ///
 /// # What a consumer gets

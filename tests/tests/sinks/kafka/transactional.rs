@@ -47,6 +47,13 @@ async fn publish_all(sink: &Transactional, batch: &[Envelope]) {
         let answers = sink.publish(&left).await;
         let mut answers = answers.iter();
         left.retain(|_| !answers.next().is_some_and(Delivery::is_published));
+        // What is unclear is asked for again: a transaction that took too long looks as if a rival had begun.
+        let partitions: BTreeSet<u16> = left.iter().map(|event| event.partition).collect();
+        for partition in partitions {
+            if let Ok(known) = sink.assigned(partition).await {
+                left.retain(|event| !known.contains(&event.outbox_id));
+            }
+        }
         if left.is_empty() {
             return;
         }
