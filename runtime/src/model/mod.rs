@@ -9,8 +9,6 @@ pub(crate) mod handler;
 pub(crate) mod key;
 pub(crate) mod recorded;
 
-#[allow(unused_imports)]
-pub(crate) use self::envelope::CONTENT_TYPE;
 pub(crate) use self::{
     attempt::Attempt,
     envelope::{Envelope, Lane},

@@ -137,6 +137,7 @@ impl<DB: Dialect> Relay<DB> {
         for lost in self.shared.partitions.take_all() {
             keeper::revoke(&self.shared, &lost).await;
         }
+        metrics::gauge!("effectively_relay_partitions").set(0.0);
         // If it fails the leases end by themselves.
         if let Err(error) = self.shared.port.resign().await {
             tracing::warn!(target: "effectively::relay", %error, "the leases could not be given up");

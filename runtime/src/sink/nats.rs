@@ -17,7 +17,7 @@ use async_nats::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{Delivery, Sink};
-use crate::model::{CONTENT_TYPE, Envelope};
+use crate::{model::Envelope, sink::CONTENT_TYPE};
 
 /// Publishes to the streams of NATS JetStream. The event's topic is the subject.
 ///

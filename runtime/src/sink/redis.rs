@@ -13,7 +13,7 @@ use redis::{
 use tokio::time::timeout;
 
 use super::{Delivery, Sink};
-use crate::model::{CONTENT_TYPE, Envelope};
+use crate::{model::Envelope, sink::CONTENT_TYPE};
 
 /// Appends each event to the stream that is called like its topic, a whole batch in one pipeline.
 ///

@@ -16,10 +16,7 @@ use rdkafka::{
 };
 
 use super::{reason, refusal, refusal_by};
-use crate::{
-    model::{CONTENT_TYPE, Envelope},
-    sink::Delivery,
-};
+use crate::{model::Envelope, sink::CONTENT_TYPE, sink::Delivery};
 
 /// A producer. Dropping it joins its threads, so that is left to another thread: a worker of tokio must not wait.
 pub(super) struct Client(FutureProducer);

@@ -13,7 +13,7 @@ use tokio::{sync::Mutex, time::timeout};
 
 use self::session::Session;
 use super::{Delivery, Sink};
-use crate::model::{CONTENT_TYPE, Envelope};
+use crate::{model::Envelope, sink::CONTENT_TYPE};
 
 mod session;
 

@@ -5,10 +5,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::{
-    model::{CONTENT_TYPE, Envelope},
-    sink::Delivery,
-};
+use crate::{model::Envelope, sink::CONTENT_TYPE, sink::Delivery};
 
 pub(super) fn properties(event: &Envelope, frame_max: usize) -> Result<BasicProperties, Delivery> {
     const PERSISTENT: u8 = 2;

@@ -6,10 +6,7 @@ use aws_sdk_sqs::types::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{
-    model::{CONTENT_TYPE, Envelope},
-    sink::Delivery,
-};
+use crate::{model::Envelope, sink::CONTENT_TYPE, sink::Delivery};
 
 /// The message, and how many bytes it counts for.
 pub(super) fn message(

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, fmt::Write, sync::Arc};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::InvalidWebhook;
-use crate::model::{CONTENT_TYPE as JSON, Envelope};
+use crate::{model::Envelope, sink::CONTENT_TYPE as JSON};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
