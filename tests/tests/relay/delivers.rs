@@ -1,5 +1,6 @@
 //! I3, I5: every committed event is published, of each key in the order of the outbox, and nothing is skipped.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use effectively::sink::{Delivery, Memory};
@@ -14,6 +15,7 @@ on_every_database!(
     each_topic_goes_to_its_route_and_what_has_none_stays,
     a_delayed_event_waits_for_its_time_and_holds_up_nothing,
     what_is_committed_while_the_relay_runs_is_published_at_once,
+    one_commit_wakes_all_relays_that_have_long_been_idle,
     one_key_with_much_is_published_in_its_order,
     a_paused_topic_waits_and_the_others_go_on,
     a_relay_that_ends_in_order_settles_and_leaves_nothing_behind,
@@ -133,6 +135,45 @@ async fn what_is_committed_while_the_relay_runs_is_published_at_once<DB: ShopDb>
     shop.drained().await;
     relay.stop().await;
     in_order(&sink.published());
+}
+
+/// A relay that finds nothing reads ever less often: after `IDLE` its pauses last some 4 to 8 s. Four of them, each with pauses of
+/// its own, do not all read by chance within `AT_ONCE` of the commit.
+async fn one_commit_wakes_all_relays_that_have_long_been_idle<DB: ShopDb>(db: TestDb<DB>) {
+    const RELAYS: usize = 4;
+    const IDLE: Duration = Duration::from_secs(8);
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    let shop = Shop::open(db).await;
+    let sink = Memory::new();
+    let relay = || {
+        Running::start(
+            Relay::builder(shop.ledger.clone())
+                .route("*", sink.clone())
+                .poll(Duration::from_secs(60)),
+        )
+    };
+    let relays: Vec<Running> = (0..RELAYS).map(|_| relay()).collect();
+    eventually(SOON, async || {
+        let leases = shop.ledger.outbox().leases().await.expect("the leases");
+        let mut held: BTreeMap<_, usize> = BTreeMap::new();
+        for holder in leases.iter().filter_map(|lease| lease.holder) {
+            *held.entry(holder).or_default() += 1;
+        }
+        held.len() == RELAYS && held.values().all(|held| *held == 64 / RELAYS)
+    })
+    .await;
+    // Nothing is waited for here: that nothing happens for so long is the case under test.
+    tokio::time::sleep(IDLE).await;
+    assert_eq!(sink.len(), 0);
+    // So many keys that each relay has some of them.
+    let emission = (0..200).fold(Emit::new(()), |emission, key| {
+        emission.event(Numbered::of(&format!("key {key}"), 0))
+    });
+    shop.emit(emission).await;
+    eventually(AT_ONCE, async || sink.len() == 200).await;
+    for relay in relays {
+        relay.stop().await;
+    }
 }
 
 async fn one_key_with_much_is_published_in_its_order<DB: ShopDb>(db: TestDb<DB>) {

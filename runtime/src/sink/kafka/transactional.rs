@@ -69,12 +69,18 @@ pub struct Transactional {
 }
 
 impl Transactional {
-    /// The prefix is the name of the outbox towards Kafka: it must stay the same over restarts.
+    /// The prefix is the name of the outbox towards Kafka: it must stay the same over restarts. It begins the name of a topic, so
+    /// it is 1 to 240 of the characters that Kafka allows there: ASCII letters, digits, `.`, `_` and `-`.
     ///
     /// # Errors
-    /// [`Misconfigured`]: a setting is unknown, or contradicts what the sink promises.
+    /// [`Misconfigured`]: a setting is unknown, or contradicts what the sink promises; the prefix begins no name of a topic.
     pub fn new(given: ClientConfig, prefix: impl Into<String>) -> Result<Self, Misconfigured> {
         let prefix = prefix.into();
+        if !begins_topic(&prefix) {
+            return Err(Misconfigured(
+                "the prefix must be 1 to 240 ASCII letters, digits, `.`, `_` or `-`".into(),
+            ));
+        }
         let mut config = given.clone();
         settle(&mut config)?;
         if config.get("transactional.id").is_some() {
@@ -145,6 +151,14 @@ impl Transactional {
     }
 }
 
+/// Kafka takes names of up to 249 characters (`Topic.java`, `LEGAL_CHARS` and `MAX_NAME_LENGTH`); `-progress` is 9 of them.
+fn begins_topic(prefix: &str) -> bool {
+    (1..=240).contains(&prefix.len())
+        && prefix
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
 impl Sink for Transactional {
     async fn publish(&self, batch: &[Envelope]) -> Vec<Delivery> {
         let mut parts: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
@@ -199,5 +213,27 @@ impl fmt::Debug for Transactional {
         f.debug_struct("Transactional")
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_that_begins_no_name_of_a_topic_is_refused_at_once() {
+        let sink = |prefix: &str| Transactional::new(ClientConfig::new(), prefix);
+        for wrong in [
+            "",
+            "orders relay",
+            "bestellungen-ü",
+            "a/b",
+            &"x".repeat(241),
+        ] {
+            assert!(sink(wrong).is_err(), "{wrong:?}");
+        }
+        for right in ["orders-relay", "Shop_1.orders", &"x".repeat(240)] {
+            assert!(sink(right).is_ok(), "{right:?}");
+        }
     }
 }
