@@ -1,6 +1,5 @@
 //! Several relays: they share the partitions, and none settles what is not its own.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,38 +17,25 @@ on_every_database!(
     a_relay_whose_lease_ended_settles_nothing,
 );
 
-/// How many partitions each relay holds.
-async fn holders<DB: ShopDb>(shop: &Shop<DB>) -> Vec<usize> {
-    let leases = shop.ledger.outbox().leases().await.expect("the leases");
-    let holders: BTreeSet<_> = leases.iter().filter_map(|lease| lease.holder).collect();
-    let held = |holder| {
-        leases
-            .iter()
-            .filter(|lease| lease.holder == Some(holder))
-            .count()
-    };
-    holders.into_iter().map(held).collect()
-}
-
 async fn relays_share_the_partitions_and_give_them_up_to_newcomers<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;
     let sink = Memory::new();
     let relay = || Running::start(brisk(shop.elsewhere()).route("numbers", sink.clone()));
     let first = relay();
-    eventually(SOON, async || holders(&shop).await == [64]).await;
+    eventually(SOON, async || shop.holders().await == [64]).await;
     let second = relay();
-    eventually(SOON, async || holders(&shop).await == [32, 32]).await;
+    eventually(SOON, async || shop.holders().await == [32, 32]).await;
     let third = relay();
     eventually(SOON, async || {
-        let held = holders(&shop).await;
+        let held = shop.holders().await;
         held.len() == 3 && held.iter().sum::<usize>() == 64 && held.iter().all(|held| *held >= 20)
     })
     .await;
     first.stop().await;
-    eventually(SOON, async || holders(&shop).await == [32, 32]).await;
+    eventually(SOON, async || shop.holders().await == [32, 32]).await;
     second.stop().await;
     third.stop().await;
-    assert!(holders(&shop).await.is_empty());
+    assert!(shop.holders().await.is_empty());
 }
 
 async fn events_keep_their_order_while_relays_come_and_go<DB: ShopDb>(db: TestDb<DB>) {
@@ -85,7 +71,7 @@ async fn a_relay_that_is_gone_is_replaced_when_its_leases_end<DB: ShopDb>(db: Te
     let shop = Shop::open(db).await;
     let sink = Memory::new();
     let gone = shop.relay(&sink);
-    eventually(SOON, async || holders(&shop).await == [64]).await;
+    eventually(SOON, async || shop.holders().await == [64]).await;
     drop(gone);
     shop.numbers(&["ada", "bob", "cy"], 0..100).await;
     let begun = std::time::Instant::now();

@@ -1,7 +1,7 @@
 //! An application that emits numbered events, and relays that publish them to memory.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use effectively::sink::Memory;
@@ -104,6 +104,19 @@ impl<DB: ShopDb> Shop<DB> {
     /// Waits until nothing is in the outbox any more.
     pub async fn drained(&self) {
         eventually(SOON, async || self.pending().await == 0).await;
+    }
+
+    /// How many partitions each relay holds.
+    pub async fn holders(&self) -> Vec<usize> {
+        let leases = self.ledger.outbox().leases().await.expect("the leases");
+        let holders: BTreeSet<_> = leases.iter().filter_map(|lease| lease.holder).collect();
+        let held = |holder| {
+            leases
+                .iter()
+                .filter(|lease| lease.holder == Some(holder))
+                .count()
+        };
+        holders.into_iter().map(held).collect()
     }
 
     /// A relay in this process, all numbers to this sink.
