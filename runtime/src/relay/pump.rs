@@ -248,11 +248,17 @@ struct Pace {
     last: Instant,
     hurried: bool,
     linger: Duration,
+    /// Between a read and the next one.
+    pause: Duration,
     idle: Duration,
     longest: Duration,
 }
 
 impl Pace {
+    /// Where the machine is busy a read takes longer. The pause grows with it, up to this many times `linger`: fewer reads find
+    /// the same events, and what they cost is left to the handlers.
+    const BUSY: u32 = 4;
+
     fn new(linger: Duration, longest: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -260,6 +266,7 @@ impl Pace {
             last: now,
             hurried: true,
             linger,
+            pause: linger,
             idle: linger,
             longest,
         }
@@ -268,7 +275,7 @@ impl Pace {
     /// Something happened: read soon, and not so soon that what comes in the next moment needs a read of its own.
     fn hurry(&mut self) {
         self.hurried = true;
-        self.next = self.next.min(self.last + self.linger);
+        self.next = self.next.min(self.last + self.pause);
     }
 
     fn is_hurried(&self) -> bool {
@@ -282,11 +289,13 @@ impl Pace {
 
     fn found(&mut self, found: Found) {
         let now = Instant::now();
+        let read = now - self.last;
+        self.pause = (read * Self::BUSY).clamp(self.linger, self.linger * Self::BUSY);
         match found {
             Found::Plenty => self.next = now,
             Found::Some => {
                 self.idle = self.linger;
-                self.next = self.last + self.linger;
+                self.next = self.last + self.pause;
             }
             Found::Nothing => {
                 self.idle = (self.idle * 2).clamp(Duration::from_millis(1), self.longest);
@@ -296,6 +305,6 @@ impl Pace {
     }
 
     fn not_after(&mut self, moment: Instant) {
-        self.next = self.next.min(moment.max(self.last + self.linger));
+        self.next = self.next.min(moment.max(self.last + self.pause));
     }
 }

@@ -15,6 +15,9 @@ const TABLES: [&str; 7] = [
     "migrations",
 ];
 
+/// Procedures and functions, on Postgres.
+const ROUTINES: [&str; 4] = ["claim", "complete_or_raise", "due", "settle"];
+
 /// Where the tables are. Both names are checked to be plain identifiers, so they need no quotes in any database.
 #[derive(Debug, Clone)]
 pub struct Names {
@@ -55,7 +58,7 @@ impl Names {
         self.schema.as_deref()
     }
 
-    /// The full name of a table or procedure.
+    /// The full name of a table, a procedure or a function.
     pub(crate) fn full(&self, name: &str) -> String {
         match &self.schema {
             Some(schema) => format!("{schema}.{}{name}", self.prefix),
@@ -72,14 +75,17 @@ impl Names {
 
     /// A migration, which is written with the default names so that other tools can run it as it is.
     pub(crate) fn rename(&self, migration: &str) -> String {
-        let names = TABLES.iter().chain(&["claim", "complete_or_raise"]);
+        let names = TABLES.iter().chain(&ROUTINES);
         let words = [
             "TABLE ",
             "ON ",
             "REFERENCES ",
             "PROCEDURE ",
+            "FUNCTION ",
             "INTO ",
             "UPDATE ",
+            "FROM ",
+            "JOIN ",
         ];
         // Indexes and constraints keep to the schema of their table and must not be qualified: only the prefix changes.
         let sql = migration.replace(PREFIX, &self.prefix);
@@ -134,6 +140,11 @@ mod tests {
                 "CREATE INDEX effectively_claims_expires_at ON effectively_claims (expires_at)"
             ),
             "CREATE INDEX once_claims_expires_at ON app.once_claims (expires_at)"
+        );
+        assert_eq!(
+            names
+                .rename("DELETE FROM effectively_outbox AS o USING e JOIN effectively_leases AS l"),
+            "DELETE FROM app.once_outbox AS o USING e JOIN app.once_leases AS l"
         );
         assert_eq!(
             names.rename("CREATE PROCEDURE effectively_claim () AS $$ UPDATE effectively_claims SET gate = NULL $$"),

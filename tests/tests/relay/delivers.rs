@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use effectively::sink::{Delivery, Memory};
-use effectively::{Emit, ErrorKind, Relay};
+use effectively::{Emit, ErrorKind, Ledger, Relay};
 use effectively_tests::{TestDb, eventually, on_every_database};
 
 use crate::shop::{Mail, Numbered, Running, SOON, Shop, ShopDb, brisk, emit, in_order};
@@ -19,7 +19,10 @@ on_every_database!(
     a_paused_topic_waits_and_the_others_go_on,
     a_relay_that_ends_in_order_settles_and_leaves_nothing_behind,
     a_relay_without_tables_says_so,
+    a_relay_works_on_tables_under_another_prefix,
 );
+
+on_every_database!([postgres] a_relay_works_in_a_schema_of_its_own);
 
 on_every_database!(
     [postgres, mysql] an_event_that_commits_late_under_an_older_id_is_not_skipped,
@@ -234,6 +237,29 @@ async fn a_relay_without_tables_says_so<DB: ShopDb>(db: TestDb<DB>) {
     let ended = relay.run(std::future::pending()).await;
     let error = ended.expect_err("no tables");
     assert_eq!(*error.kind(), ErrorKind::TablesMissing);
+}
+
+async fn a_relay_works_on_tables_under_another_prefix<DB: ShopDb>(db: TestDb<DB>) {
+    let ledger = Ledger::builder(db.pool().clone()).table_prefix("once_");
+    relays_on(db, ledger.build().expect("a ledger")).await;
+}
+
+async fn a_relay_works_in_a_schema_of_its_own<DB: ShopDb>(db: TestDb<DB>) {
+    let ledger = Ledger::builder(db.pool().clone())
+        .schema("toolkit")
+        .table_prefix("once_");
+    relays_on(db, ledger.build().expect("a ledger")).await;
+}
+
+async fn relays_on<DB: ShopDb>(db: TestDb<DB>, ledger: Ledger<DB>) {
+    ledger.migrate().await.expect("the toolkit's tables");
+    let shop = Shop { db, ledger };
+    shop.numbers(&KEYS, 0..10).await;
+    let sink = Memory::new();
+    let relay = shop.relay(&sink);
+    shop.drained().await;
+    relay.stop().await;
+    assert_eq!(sink.len(), 70);
 }
 
 async fn an_event_that_commits_late_under_an_older_id_is_not_skipped<DB: ShopDb>(db: TestDb<DB>) {

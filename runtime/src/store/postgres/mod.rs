@@ -40,6 +40,8 @@ pub struct Sql {
     pending: Statement,
     read: Statement,
     remove: Statement,
+    due: Statement,
+    settle: Statement,
     version: Statement,
 }
 
@@ -73,6 +75,8 @@ impl Verbs for Postgres {
             pending: statement(outbox::PENDING),
             read: statement(outbox::READ),
             remove: statement(outbox::REMOVE),
+            due: statement(&relay::due(&names.full("due"))),
+            settle: statement(&relay::settle(&names.full("settle"))),
             version: statement("SELECT max(version) FROM {migrations}"),
         }
     }

@@ -1,6 +1,6 @@
 //! The relay: leases, reading what is due, settling.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
@@ -12,13 +12,22 @@ use uuid::Uuid;
 
 use super::{Envelope, Sql, dead_letters, outbox};
 use crate::store::relay::{
-    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, held, list, number,
-    numbers, ttl_ms, waiting_room,
+    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, held, number, numbers,
+    ttl_ms, waiting_room,
 };
 
 /// The channel of NOTIFY, and what the relay listens to.
 const CHANNEL: &str = "effectively_outbox";
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// The functions are of the migration: planned once per session.
+pub(super) fn due(function: &str) -> String {
+    format!("SELECT {{envelope}} FROM {function}($1, $2, $3, $4, $5)")
+}
+
+pub(super) fn settle(function: &str) -> String {
+    format!("SELECT {function}($1, $2, $3, $4)")
+}
 
 impl RelayVerbs for Postgres {
     async fn heartbeat(
@@ -137,27 +146,12 @@ impl RelayVerbs for Postgres {
     }
 
     async fn due(conn: &mut PgConnection, sql: &Sql, due: Due<'_>) -> sqlx::Result<Vec<Envelope>> {
-        // A nested loop is the only plan of LATERAL, so of each partition the LIMIT takes a beginning.
-        let filtered = !due.without_topics.is_empty() || !due.without_keys.is_empty();
-        let filter = if filtered {
-            "AND topic <> ALL($4) AND (partition_key IS NULL OR partition_key <> ALL($5))"
-        } else {
-            ""
-        };
-        let statement = format!(
-            "SELECT {} FROM unnest($1::smallint[]) AS p (no), LATERAL (SELECT * FROM {{outbox}} \
-             WHERE partition_no = p.no {filter} ORDER BY id LIMIT $2) AS e LIMIT $3",
-            outbox::ENVELOPE
-        );
-        // Planned each time: a plan that was made while the table was small would be kept, and read it from end to end.
-        let mut query = sqlx::query(sql.fill(&statement)).persistent(false);
-        query = query
+        let query = sqlx::query(sql.due.sql())
             .bind(numbers(due.partitions))
             .bind(due.per_partition)
-            .bind(due.limit);
-        if filtered {
-            query = query.bind(due.without_topics).bind(due.without_keys);
-        }
+            .bind(due.limit)
+            .bind(due.without_topics)
+            .bind(due.without_keys);
         let rows = query.fetch_all(conn).await?;
         rows.iter().map(outbox::envelope_of).collect()
     }
@@ -168,17 +162,25 @@ impl RelayVerbs for Postgres {
         fence: Fence<'_>,
         events: &[(u16, i64)],
     ) -> sqlx::Result<u64> {
-        let partitions = list(events.iter().map(|(partition, _)| i64::from(*partition)));
-        let ids = list(events.iter().map(|(_, id)| *id));
-        // Two array literals: each is a single constant to the server's parser.
-        let statement = format!(
-            "DELETE FROM {{outbox}} AS o \
-             USING unnest('{{{{{partitions}}}}}'::smallint[], '{{{{{ids}}}}}'::bigint[]) AS e (partition_no, id) \
-             WHERE o.partition_no = e.partition_no AND o.id = e.id AND o.partition_no IN ({})",
-            still_held(fence)
-        );
-        let done = raw_sql(sql.fill(&statement)).execute(conn).await?;
-        Ok(done.rows_affected())
+        let epochs: HashMap<u16, i64> = fence
+            .leases
+            .iter()
+            .map(|lease| (lease.partition, lease.epoch))
+            .collect();
+        let (mut partitions, mut tokens, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        for (partition, id) in events {
+            // An event without a lease stays.
+            if let Some(epoch) = epochs.get(partition) {
+                partitions.push(number(*partition));
+                tokens.push(*epoch);
+                ids.push(*id);
+            }
+        }
+        let query = sqlx::query_scalar(sql.settle.sql())
+            .bind(fence.relay)
+            .bind(partitions);
+        let settled: i64 = query.bind(tokens).bind(ids).fetch_one(conn).await?;
+        Ok(settled.unsigned_abs())
     }
 
     async fn postpone(

@@ -50,3 +50,43 @@ CREATE TABLE effectively_relays (
     id         uuid        PRIMARY KEY,
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
+
+-- The two statements of the relay that run all the time are functions, so that the server plans them once per session. The
+-- settings keep to the primary keys whatever the tables looked like then: a plan made while the outbox was small would read it
+-- from end to end, and the outbox grows as soon as a sink is down.
+
+-- The first events of each partition, in their order.
+CREATE FUNCTION effectively_due (
+    of_partitions smallint[], per_partition bigint, at_most bigint, without_topics text[], without_keys text[]
+) RETURNS TABLE (
+    id bigint, event_id uuid, topic text, type text, partition_key text, partition_no smallint, data bytea, headers text,
+    traceparent text, created_at timestamptz, attempts smallint
+) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    -- A nested loop is the only plan of LATERAL, so of each partition the LIMIT takes a beginning.
+    RETURN QUERY SELECT e.* FROM unnest(of_partitions) AS p (no), LATERAL (
+        SELECT o.id, o.event_id, o.topic, o.type, o.partition_key, o.partition_no, o.data, o.headers, o.traceparent,
+        o.created_at, o.attempts FROM effectively_outbox AS o
+        WHERE o.partition_no = p.no AND o.topic <> ALL (without_topics)
+        AND (o.partition_key IS NULL OR o.partition_key <> ALL (without_keys)) ORDER BY o.id LIMIT per_partition
+    ) AS e LIMIT at_most;
+END
+$$;
+
+-- Removes published events whose lease is still held, and answers how many.
+CREATE FUNCTION effectively_settle (relay uuid, partitions smallint[], epochs bigint[], ids bigint[]) RETURNS bigint
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    settled bigint;
+BEGIN
+    DELETE FROM effectively_outbox AS o USING unnest(partitions, epochs, ids) AS e (partition_no, epoch, id)
+        JOIN effectively_leases AS l ON l.partition_no = e.partition_no AND l.epoch = e.epoch
+    WHERE o.partition_no = e.partition_no AND o.id = e.id AND l.holder = relay AND l.expires_at > now();
+    GET DIAGNOSTICS settled = ROW_COUNT;
+    RETURN settled;
+END
+$$;
