@@ -1,17 +1,21 @@
 //! `Proxy`: the network between a client and its server.
 
+mod carrier;
 mod link;
 mod trap;
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use link::Link;
-use trap::{Fault, Trap};
+use carrier::carry;
+use link::{Ends, Link};
+use trap::{Fault, Tail, Trap};
 
 /// Stands before a server on a free port of the loopback interface, until it is dropped.
 ///
@@ -32,9 +36,14 @@ impl Proxy {
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let line = Arc::new(Line::default());
+        let (bell, woken) = UnixStream::pair().expect("a pair of sockets");
+        bell.set_nonblocking(true).expect("a socket that is open");
+        let line = Arc::new(Line::new(bell));
+        let (joined, joining) = mpsc::channel();
         let shared = line.clone();
-        thread::spawn(move || accept(&listener, server, &shared));
+        thread::spawn(move || accept(&listener, server, &shared, &joined));
+        let shared = line.clone();
+        thread::spawn(move || carry(&shared, &joining, &woken));
         Self { address, line }
     }
 
@@ -65,9 +74,9 @@ impl Proxy {
     /// Connections that at least one side still holds open.
     pub fn connections(&self) -> usize {
         self.line
-            .links()
+            .ends()
             .iter()
-            .filter(|link| link.strong_count() > 0)
+            .filter(|ends| ends.strong_count() > 0)
             .count()
     }
 
@@ -93,19 +102,16 @@ impl Proxy {
 
     /// All connections become silent, old and new, until `false` lets what was held back go on.
     pub fn black_hole(&self, on: bool) {
-        *self
-            .line
-            .hole
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = on;
-        self.line.changed.notify_all();
+        self.line.hole.store(on, Ordering::SeqCst);
+        self.line.ring();
     }
 
     /// Ends all connections at once, as a server that goes down does.
     pub fn sever(&self) {
-        for link in self.line.links().iter().filter_map(Weak::upgrade) {
-            link.end();
+        for ends in self.line.ends().iter().filter_map(Weak::upgrade) {
+            ends.end();
         }
+        self.line.ring();
     }
 }
 
@@ -113,30 +119,45 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.line.gone.store(true, Ordering::SeqCst);
         self.sever();
-        // Wakes the thread that accepts, so that it sees it is over.
+        // Wakes the thread that accepts, too, so that it sees it is over.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-/// How long a thread before a hole waits until it looks whether its connection is over.
-const NEXT_LOOK: Duration = Duration::from_millis(20);
-
 /// What all connections of one proxy share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
     delay_nanos: AtomicU64,
     flights: AtomicUsize,
     trap: Mutex<Option<Trap>>,
-    links: Mutex<Vec<Weak<Link>>>,
+    ends: Mutex<Vec<Weak<Ends>>>,
     /// Nothing passes while this is true.
-    hole: Mutex<bool>,
-    changed: Condvar,
+    hole: AtomicBool,
     gone: AtomicBool,
+    /// A byte here wakes the thread that carries.
+    bell: UnixStream,
 }
 
 impl Line {
+    fn new(bell: UnixStream) -> Self {
+        Self {
+            delay_nanos: AtomicU64::default(),
+            flights: AtomicUsize::default(),
+            trap: Mutex::default(),
+            ends: Mutex::default(),
+            hole: AtomicBool::default(),
+            gone: AtomicBool::default(),
+            bell,
+        }
+    }
+
     fn one_way(&self) -> Duration {
         Duration::from_nanos(self.delay_nanos.load(Ordering::SeqCst))
+    }
+
+    /// When the bell is full of bytes, the thread wakes up anyway.
+    fn ring(&self) {
+        let _ = (&self.bell).write(&[1]);
     }
 
     fn trap(&self) -> MutexGuard<'_, Option<Trap>> {
@@ -147,45 +168,49 @@ impl Line {
         *self.trap() = Some(Trap::new(fault, message));
     }
 
-    fn links(&self) -> MutexGuard<'_, Vec<Weak<Link>>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the trap away with the fault: it springs once.
+    fn spring(&self, tail: &Tail, chunk: &[u8]) -> Option<Fault> {
+        let mut trap = self.trap();
+        let fault = trap.as_ref()?.springs_on(tail, chunk)?;
+        *trap = None;
+        Some(fault)
     }
 
-    /// Returns once bytes may pass on this link, or it is over.
-    fn wait_until_open(&self, link: &Link) {
-        let mut hole = self.hole.lock().unwrap_or_else(PoisonError::into_inner);
-        while (*hole || link.is_stalled()) && !link.is_over() {
-            // With a bound: the link may end without a word to those who wait here.
-            hole = self
-                .changed
-                .wait_timeout(hole, NEXT_LOOK)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+    fn ends(&self) -> MutexGuard<'_, Vec<Weak<Ends>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One client after the other, until the proxy is gone.
-fn accept(listener: &TcpListener, server: SocketAddr, line: &Arc<Line>) {
+fn accept(listener: &TcpListener, server: SocketAddr, line: &Line, joined: &Sender<Link>) {
     for client in listener.incoming() {
         if line.gone.load(Ordering::SeqCst) {
             return;
         }
         // A server that is down looks like one: the client's socket is dropped, and closed by that.
-        let _ = client.and_then(|client| join(client, server, line));
+        let _ = client.and_then(|client| join(client, server, line, joined));
     }
 }
 
-fn join(client: TcpStream, server: SocketAddr, line: &Arc<Line>) -> io::Result<()> {
+fn join(
+    client: TcpStream,
+    server: SocketAddr,
+    line: &Line,
+    joined: &Sender<Link>,
+) -> io::Result<()> {
     let server = TcpStream::connect(server)?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let link = Arc::new(Link::new(client, server));
-    let mut links = line.links();
-    links.retain(|link| link.strong_count() > 0);
-    links.push(Arc::downgrade(&link));
-    drop(links);
-    link::carry(&link, line);
+    for socket in [&client, &server] {
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+    }
+    let ends = Arc::new(Ends::new(client, server));
+    let mut all = line.ends();
+    all.retain(|ends| ends.strong_count() > 0);
+    all.push(Arc::downgrade(&ends));
+    drop(all);
+    // Nobody carries any more: the proxy is gone, and the sockets close.
+    let _ = joined.send(Link::new(ends));
+    line.ring();
     Ok(())
 }
 
