@@ -10,6 +10,8 @@ use crate::model::backoff::jittered;
 /// The first pause, and the longest. Each is twice the one before.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
+/// A sink may ask to be left alone for longer, and for no longer than this: what it says is a stranger's word.
+const LONGEST_ASKED: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
 pub(super) struct Breaker(Mutex<State>);
@@ -50,15 +52,15 @@ impl Breaker {
         std::mem::take(&mut *state).open_until.is_some()
     }
 
-    /// The sink did not answer. How long it is left alone; `None` when that is known already.
-    pub(super) fn open(&self) -> Option<Duration> {
+    /// The sink did not answer. How long it is left alone, `at_least` so long; `None` when that is known already.
+    pub(super) fn open(&self, at_least: Duration) -> Option<Duration> {
         let mut state = self.lock();
         let known = state.open_until.is_some() && !state.probing;
         if known {
             return None;
         }
         let full = FIRST.saturating_mul(1 << state.failures.min(20));
-        let pause = jittered(full.min(LONGEST));
+        let pause = jittered(full.min(LONGEST)).max(at_least.min(LONGEST_ASKED));
         state.failures = state.failures.saturating_add(1);
         state.probing = false;
         state.open_until = Some(Instant::now() + pause);
@@ -87,15 +89,26 @@ mod tests {
     fn an_open_breaker_lets_one_probe_through_when_its_time_is_over() {
         let breaker = Breaker::default();
         assert_eq!(breaker.admit(), Admission::Everything);
-        assert!(breaker.open().is_some());
-        assert!(breaker.open().is_none(), "one outage counts once");
+        assert!(breaker.open(Duration::ZERO).is_some());
+        assert!(
+            breaker.open(Duration::ZERO).is_none(),
+            "one outage counts once"
+        );
         assert_eq!(breaker.admit(), Admission::Nothing);
         breaker.lock().open_until = Some(Instant::now());
         assert_eq!(breaker.admit(), Admission::Probe);
         assert_eq!(breaker.admit(), Admission::Nothing);
-        let second = breaker.open().unwrap();
+        let second = breaker.open(Duration::ZERO).unwrap();
         assert!(second > FIRST, "{second:?}");
         assert!(breaker.close());
         assert_eq!(breaker.admit(), Admission::Everything);
+    }
+
+    #[test]
+    fn a_sink_that_asks_for_a_longer_pause_gets_it_within_a_bound() {
+        for (asked, given) in [(7, 7), (1_000_000, 300)] {
+            let pause = Breaker::default().open(Duration::from_secs(asked));
+            assert_eq!(pause, Some(Duration::from_secs(given)));
+        }
     }
 }

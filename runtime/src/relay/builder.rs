@@ -95,8 +95,7 @@ impl<DB: Dialect> RelayBuilder<DB> {
     }
 
     /// The shortest time between two reads that find less than a batch. Longer: larger batches, less work for the database, and
-    /// later events. Default: 5 milliseconds. Where a read takes long, because the machine is busy, it becomes up to four times
-    /// that.
+    /// later events. Default: 5 milliseconds. Where reads take long, because the machine is busy, up to twice that.
     pub fn linger(mut self, shortest: Duration) -> Self {
         self.settings.linger = shortest;
         self

@@ -131,7 +131,13 @@ async fn in_waves<DB: Dialect>(
                 Delivery::Published => true,
                 Delivery::Rejected(_) => lanes.get(place).is_some_and(|lane| !routed.parks(lane)),
                 Delivery::Unavailable(why) => {
-                    down.get_or_insert_with(|| why.clone());
+                    // Of several, the one that asks for the longest pause.
+                    if down
+                        .as_ref()
+                        .is_none_or(|down: &Unavailable| down.at_least() < why.at_least())
+                    {
+                        down = Some(why.clone());
+                    }
                     false
                 }
                 Delivery::Held => false,
@@ -259,7 +265,7 @@ async fn assign<DB: Dialect>(
 }
 
 fn open(routed: &Routed, down: &Unavailable) {
-    if let Some(pause) = routed.breaker.open() {
+    if let Some(pause) = routed.breaker.open(down.at_least()) {
         metrics::counter!("effectively_relay_outages_total", "route" => routed.pattern.to_string())
             .increment(1);
         tracing::warn!(

@@ -248,6 +248,8 @@ struct Pace {
     last: Instant,
     hurried: bool,
     linger: Duration,
+    /// How long a read takes: a running mean, so that a single slow one delays nothing.
+    read: Duration,
     /// Between a read and the next one.
     pause: Duration,
     idle: Duration,
@@ -255,9 +257,9 @@ struct Pace {
 }
 
 impl Pace {
-    /// Where the machine is busy a read takes longer. The pause grows with it, up to this many times `linger`: fewer reads find
-    /// the same events, and what they cost is left to the handlers.
-    const BUSY: u32 = 4;
+    /// Where the machine is busy reads take longer. The pause is this many times as long as they, from `linger` to as many times
+    /// `linger`: fewer reads find the same events, and what they cost is left to the handlers.
+    const BUSY: u32 = 2;
 
     fn new(linger: Duration, longest: Duration) -> Self {
         let now = Instant::now();
@@ -266,6 +268,7 @@ impl Pace {
             last: now,
             hurried: true,
             linger,
+            read: Duration::ZERO,
             pause: linger,
             idle: linger,
             longest,
@@ -289,8 +292,8 @@ impl Pace {
 
     fn found(&mut self, found: Found) {
         let now = Instant::now();
-        let read = now - self.last;
-        self.pause = (read * Self::BUSY).clamp(self.linger, self.linger * Self::BUSY);
+        self.read = (self.read * 7 + (now - self.last)) / 8;
+        self.pause = (self.read * Self::BUSY).clamp(self.linger, self.linger * Self::BUSY);
         match found {
             Found::Plenty => self.next = now,
             Found::Some => {

@@ -51,7 +51,7 @@
 //!
 //! The suite that the sinks of this crate pass is `testing::sink`, feature `testing`.
 
-use std::{borrow::Cow, fmt, future::Future};
+use std::{borrow::Cow, fmt, future::Future, time::Duration};
 
 use crate::model::Envelope;
 pub use crate::model::envelope::CONTENT_TYPE;
@@ -154,6 +154,7 @@ pub struct Rejected {
 #[error("the sink is unavailable: {reason}")]
 pub struct Unavailable {
     reason: Reason,
+    at_least: Duration,
 }
 
 type Reason = Cow<'static, str>;
@@ -206,7 +207,21 @@ impl Unavailable {
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reason: short(reason.into()),
+            at_least: Duration::ZERO,
         }
+    }
+
+    /// The other side has said how long it wants to be left alone: the relay's own pause becomes no shorter than that, up to
+    /// five minutes.
+    #[must_use]
+    pub fn for_at_least(mut self, pause: Duration) -> Self {
+        self.at_least = pause;
+        self
+    }
+
+    /// How long the other side wants to be left alone; zero when it has not said.
+    pub fn at_least(&self) -> Duration {
+        self.at_least
     }
 
     /// What is wrong with the other side.

@@ -14,7 +14,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header::LOCATION};
+use axum::http::{
+    HeaderMap, StatusCode, Uri,
+    header::{LOCATION, RETRY_AFTER},
+};
 use axum::response::{IntoResponse, Response};
 use effectively::Envelope;
 use effectively::sink::webhook::{InvalidWebhook, Secret, Webhook, WebhookBuilder};
@@ -147,6 +150,8 @@ struct Heard {
 #[derive(Clone, Copy)]
 enum Answer {
     Status(u16),
+    /// A status with a `Retry-After`.
+    Later(u16, &'static str),
     Redirect,
     Never,
 }
@@ -278,6 +283,10 @@ async fn answer(
             // What a bad receiver does: the event comes back in its answer.
             (status, body).into_response()
         }
+        Answer::Later(status, when) => {
+            let status = StatusCode::from_u16(status).expect("a status");
+            (status, [(RETRY_AFTER, when)]).into_response()
+        }
         Answer::Redirect => {
             (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, "/inside")]).into_response()
         }
@@ -374,6 +383,29 @@ async fn each_status_means_what_the_table_says() {
             };
             assert_eq!(found, meaning, "{status}: {answers:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_says_when_to_come_again_is_believed() {
+    let receiver = Receiver::start(SECRET);
+    let sink = to(receiver.address).build().expect("a sink");
+    let batch = events("orders", &[Some("ada")]);
+    for (status, when, seconds) in [
+        (429, "7", 7),
+        (503, " 120 ", 120),
+        (503, "Wed, 21 Oct 2026 07:28:00 GMT", 0),
+        (503, "-1", 0),
+        (503, "", 0),
+        (502, "7", 0),
+    ] {
+        receiver.answers(Answer::Later(status, when));
+        let answers = sink.publish(&batch).await;
+        let Delivery::Unavailable(down) = &answers[0] else {
+            panic!("{status}: {answers:?}");
+        };
+        let expected = Duration::from_secs(seconds);
+        assert_eq!(down.at_least(), expected, "{status}, {when:?}");
     }
 }
 

@@ -23,6 +23,8 @@
 //! | every other 4xx | is rejected: a deployment or new rights may mend it |
 //! | 3xx | is rejected: redirects are never followed, they would lead around the policy |
 //!
+//! A `Retry-After` in seconds with 429 or 503 is followed, up to five minutes; one that is a date is not.
+//!
 //! A header whose name HTTP does not allow or whose value is not printable ASCII, and data that is not UTF-8, are refused for good. No body of an answer
 //! is read.
 //!
@@ -86,9 +88,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url, header::RETRY_AFTER};
 
-use super::{Boxed, Delivery, Sink, effect::at_most};
+use super::{Boxed, Delivery, Sink, Unavailable, effect::at_most};
 use crate::model::Envelope;
 
 mod builder;
@@ -142,7 +144,7 @@ impl Webhook {
         let request = self.client.post(self.url.clone()).timeout(self.timeout);
         // The response is dropped: what a stranger writes into it is not read.
         match request.headers(head).body(event.data.clone()).send().await {
-            Ok(response) => judge(response.status()),
+            Ok(response) => judge(response.status(), retry_after(&response)),
             Err(error) => Delivery::unavailable(self.cause(&error)),
         }
     }
@@ -186,13 +188,26 @@ impl fmt::Debug for Webhook {
     }
 }
 
+/// RFC 9110, 10.2.3, without its dates: the receiver's clock is not ours.
+fn retry_after(response: &Response) -> Duration {
+    let seconds = response.headers().get(RETRY_AFTER);
+    let seconds = seconds.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
+}
+
 /// The table of the module's documentation.
-fn judge(status: StatusCode) -> Delivery {
+fn judge(status: StatusCode, retry_after: Duration) -> Delivery {
     match status.as_u16() {
         200..=299 => Delivery::Published,
         410 => Delivery::refused_for_good("the receiver answers 410, it is gone"),
         413 => Delivery::refused_for_good("the receiver answers 413, the event is too large"),
-        code @ (429 | 502..=599) => Delivery::unavailable(format!("the receiver answers {code}")),
+        code @ (429 | 502..=599) => {
+            let down = Unavailable::new(format!("the receiver answers {code}"));
+            Delivery::Unavailable(match code {
+                429 | 503 => down.for_at_least(retry_after),
+                _ => down,
+            })
+        }
         code => Delivery::rejected(format!("the receiver answers {code}")),
     }
 }
