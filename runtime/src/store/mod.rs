@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{AssertSqlSafe, Database, Pool, migrate::Migrate};
+use sqlx::{Database, Pool, migrate::Migrate};
 use sqlx_core::transaction::TransactionManager;
 
 use crate::{
@@ -30,7 +30,7 @@ mod sqlite;
 pub(crate) use self::{
     doctor::DoctorVerbs,
     migrate::{SCHEMA_VERSION, migrate},
-    names::Names,
+    names::{Names, Statement},
     relay::{Due, Fence, Lease, RelayVerbs, Waiting},
 };
 pub use self::{
@@ -50,6 +50,10 @@ pub trait Dialect: Verbs + RelayVerbs + DoctorVerbs {}
 impl<DB: Verbs + RelayVerbs + DoctorVerbs> Dialect for DB {}
 
 /// A claim to be written, the first statement of a call's transaction.
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "Postgres alone reads all of it")
+)]
 #[derive(Debug, Clone, Copy)]
 pub struct NewClaim<'a> {
     pub(crate) hash: KeyHash,
@@ -76,6 +80,10 @@ pub struct Holder {
 }
 
 /// The end of a call: the claim gets its outcome, the events their rows, and all is committed.
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "Postgres alone reads all of it")
+)]
 #[derive(Debug)]
 pub struct Completion<'a> {
     /// `None` for `#[outbox]` alone, which claims no key.
@@ -151,20 +159,6 @@ impl InterruptedKey {
             id,
             began_at,
         })
-    }
-}
-
-/// The statements of one database with the ledger's table names in them, built once.
-#[derive(Debug, Clone)]
-pub struct Statement(Arc<str>);
-
-impl Statement {
-    pub(crate) fn new(template: &str, names: &Names) -> Self {
-        Self(names.fill(template).into())
-    }
-
-    pub(crate) fn sql(&self) -> AssertSqlSafe<Arc<str>> {
-        AssertSqlSafe(Arc::clone(&self.0))
     }
 }
 

@@ -1,5 +1,9 @@
 //! The names of the toolkit's tables: prefix and, on Postgres, schema.
 
+use std::sync::Arc;
+
+use sqlx::AssertSqlSafe;
+
 use crate::error::{Error, ErrorKind};
 
 /// The default prefix of every table.
@@ -101,6 +105,20 @@ impl Names {
                 })
             }),
         }
+    }
+}
+
+/// A statement with this ledger's table names in it, built once.
+#[derive(Debug, Clone)]
+pub struct Statement(Arc<str>);
+
+impl Statement {
+    pub(crate) fn new(template: &str, names: &Names) -> Self {
+        Self(names.fill(template).into())
+    }
+
+    pub(crate) fn sql(&self) -> AssertSqlSafe<Arc<str>> {
+        AssertSqlSafe(Arc::clone(&self.0))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{fmt::Write, future::Future, time::Duration};
 use sqlx::Pool;
 use uuid::Uuid;
 
-use super::{Verbs, hex::Hex};
+use super::Verbs;
 use crate::model::{Envelope, Headers};
 
 /// The right to publish one partition, until a time.
@@ -278,6 +278,7 @@ pub(super) fn waiting_room(partition: u16) -> i16 {
 }
 
 /// `1, 2, 3`: integers only, so that they may travel as text.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(super) fn list(numbers: impl IntoIterator<Item = i64>) -> String {
     let mut text = String::new();
     for number in numbers {
@@ -315,6 +316,7 @@ pub(super) fn holding(fence: Fence<'_>, now: &str, id: &str) -> String {
 }
 
 /// The id of a relay as a binary literal: `X'…'`.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(super) fn binary(relay: Uuid) -> String {
-    format!("X'{}'", Hex(relay.as_bytes()))
+    format!("X'{}'", super::hex::Hex(relay.as_bytes()))
 }
