@@ -43,13 +43,13 @@ pub(super) async fn stage(
         for (event, id) in events.iter().zip(&mut ids) {
             query = query
                 .bind(id)
-                .bind(event.topic.clone().into_owned())
-                .bind(event.name.clone().into_owned())
-                .bind(event.partition_key.clone())
+                .bind(&*event.topic)
+                .bind(&*event.name)
+                .bind(event.partition_key.as_deref())
                 .bind(event.partition(id))
-                .bind(event.data.clone())
+                .bind(event.data.as_slice())
                 .bind(headers_json(&event.headers))
-                .bind(end.traceparent.map(str::to_owned))
+                .bind(end.traceparent)
                 .bind(event.delay_ms().saturating_mul(1000));
         }
         query.execute(&mut *conn).await?;

@@ -88,14 +88,14 @@ pub(super) fn bind_row<'q>(
     let id = end.attempt.event_id(0);
     query
         .bind(id)
-        .bind(event.topic.clone().into_owned())
-        .bind(event.name.clone().into_owned())
-        .bind(event.partition_key.clone())
+        .bind(&*event.topic)
+        .bind(&*event.name)
+        .bind(event.partition_key.as_deref())
         .bind(event.partition(id))
-        .bind(event.data.clone())
+        .bind(event.data.as_slice())
         .bind(headers_json(&event.headers))
         .bind(event.delay_ms())
-        .bind(end.traceparent.map(str::to_owned))
+        .bind(end.traceparent)
 }
 
 pub(super) fn bind_rows<'q>(query: Statement<'q>, end: &Completion<'_>) -> Statement<'q> {
@@ -108,44 +108,18 @@ pub(super) fn bind_rows<'q>(query: Statement<'q>, end: &Completion<'_>) -> State
         .collect();
     query
         .bind(ids)
-        .bind(
-            events
-                .iter()
-                .map(|event| event.topic.clone().into_owned())
-                .collect::<Vec<String>>(),
-        )
-        .bind(
-            events
-                .iter()
-                .map(|event| event.name.clone().into_owned())
-                .collect::<Vec<String>>(),
-        )
-        .bind(
-            events
-                .iter()
-                .map(|event| event.partition_key.clone())
-                .collect::<Vec<Option<String>>>(),
-        )
+        .bind(column(events, |event| &*event.topic))
+        .bind(column(events, |event| &*event.name))
+        .bind(column(events, |event| event.partition_key.as_deref()))
         .bind(partitions)
-        .bind(
-            events
-                .iter()
-                .map(|event| event.data.clone())
-                .collect::<Vec<Vec<u8>>>(),
-        )
-        .bind(
-            events
-                .iter()
-                .map(|event| headers_json(&event.headers))
-                .collect::<Vec<Option<String>>>(),
-        )
-        .bind(
-            events
-                .iter()
-                .map(|event| event.delay_ms())
-                .collect::<Vec<i64>>(),
-        )
-        .bind(end.traceparent.map(str::to_owned))
+        .bind(column(events, |event| event.data.as_slice()))
+        .bind(column(events, |event| headers_json(&event.headers)))
+        .bind(column(events, Staged::delay_ms))
+        .bind(end.traceparent)
+}
+
+fn column<'e, T>(events: &'e [Staged], value: impl Fn(&'e Staged) -> T) -> Vec<T> {
+    events.iter().map(value).collect()
 }
 
 /// The rows as hex text, for ledgers built with `payload_literals(true)`. Empty when there are none.

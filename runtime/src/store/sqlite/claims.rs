@@ -146,7 +146,7 @@ pub(super) async fn interrupt(
 ) -> sqlx::Result<()> {
     let query = sqlx::query(sql.interrupt.sql())
         .bind(claim.hash.0.to_vec())
-        .bind(claim.scope.to_owned());
+        .bind(claim.scope);
     query
         .bind(claim.attempt.bytes().to_vec())
         .execute(conn)
