@@ -223,6 +223,8 @@ impl Link {
             }
         }
         if hole || self.stalled {
+            // A socket that takes more would say so again and again while nothing passes.
+            (self.requests.full, self.answers.full) = (false, false);
             return;
         }
         // Only what the client has seen can have made it speak again; and before it has seen it.
