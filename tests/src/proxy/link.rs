@@ -18,8 +18,8 @@ const ANSWER_IS_OVER: Duration = Duration::from_millis(50);
 /// The two sockets. The thread that carries owns them; when it lets go of them, the connection is over.
 #[derive(Debug)]
 pub(super) struct Ends {
-    pub(super) client: TcpStream,
-    pub(super) server: TcpStream,
+    client: TcpStream,
+    server: TcpStream,
     over: AtomicBool,
 }
 
@@ -228,7 +228,8 @@ impl Link {
             return;
         }
         // Only what the client has seen can have made it speak again; and before it has seen it.
-        self.server_spoke |= self.answers.due().is_some_and(|due| due <= now);
+        let next = self.answers.under_way.front();
+        self.server_spoke |= next.is_some_and(|parcel| parcel.due <= now);
         if !self.answers.deliver(now, &self.ends.client) {
             self.ends.end();
         }
