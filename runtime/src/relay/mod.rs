@@ -21,6 +21,7 @@ mod breaker;
 mod builder;
 mod control;
 mod keeper;
+mod pace;
 mod partitions;
 mod port;
 mod publish;

@@ -6,15 +6,20 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::task::JoinSet;
 
-use super::{Shared, batch::Batch, partitions::Idle};
+use super::{
+    Shared,
+    batch::Batch,
+    pace::{Found, Pace},
+    partitions::Idle,
+};
 use crate::{
     error::Error,
-    model::{Envelope, Lane, backoff::jittered},
+    model::{Envelope, Lane},
     store::{Dialect, Due, Lease},
 };
 
@@ -60,7 +65,7 @@ impl<DB: Dialect> Pump<DB> {
                 }
                 () = self.shared.changed.notified() => self.pace.hurry(),
                 Ok(()) = commits.changed(), if !self.pace.is_hurried() => self.pace.hurry(),
-                () = tokio::time::sleep_until(self.pace.next.into()), if free => self.turn().await,
+                () = tokio::time::sleep_until(self.pace.next().into()), if free => self.turn().await,
             }
         }
     }
@@ -229,85 +234,5 @@ impl<DB: Dialect> Pump<DB> {
         } else {
             self.batches.spawn(batch.run(events));
         }
-    }
-}
-
-/// How much a read found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// More is there.
-    Plenty,
-    Some,
-    Nothing,
-}
-
-/// When to read next: at once while there is plenty, soon after a commit, ever less often when nothing happens.
-#[derive(Debug)]
-struct Pace {
-    next: Instant,
-    last: Instant,
-    hurried: bool,
-    linger: Duration,
-    /// How long a read takes: a running mean, so that a single slow one delays nothing.
-    read: Duration,
-    /// Between a read and the next one.
-    pause: Duration,
-    idle: Duration,
-    longest: Duration,
-}
-
-impl Pace {
-    /// Where the machine is busy reads take longer. The pause is this many times as long as they, from `linger` to as many times
-    /// `linger`: fewer reads find the same events, and what they cost is left to the handlers.
-    const BUSY: u32 = 2;
-
-    fn new(linger: Duration, longest: Duration) -> Self {
-        let now = Instant::now();
-        Self {
-            next: now,
-            last: now,
-            hurried: true,
-            linger,
-            read: Duration::ZERO,
-            pause: linger,
-            idle: linger,
-            longest,
-        }
-    }
-
-    /// Something happened: read soon, and not so soon that what comes in the next moment needs a read of its own.
-    fn hurry(&mut self) {
-        self.hurried = true;
-        self.next = self.next.min(self.last + self.pause);
-    }
-
-    fn is_hurried(&self) -> bool {
-        self.hurried
-    }
-
-    fn began(&mut self) {
-        self.hurried = false;
-        self.last = Instant::now();
-    }
-
-    fn found(&mut self, found: Found) {
-        let now = Instant::now();
-        self.read = (self.read * 7 + (now - self.last)) / 8;
-        self.pause = (self.read * Self::BUSY).clamp(self.linger, self.linger * Self::BUSY);
-        match found {
-            Found::Plenty => self.next = now,
-            Found::Some => {
-                self.idle = self.linger;
-                self.next = self.last + self.pause;
-            }
-            Found::Nothing => {
-                self.idle = (self.idle * 2).clamp(Duration::from_millis(1), self.longest);
-                self.next = now + jittered(self.idle);
-            }
-        }
-    }
-
-    fn not_after(&mut self, moment: Instant) {
-        self.next = self.next.min(moment.max(self.last + self.pause));
     }
 }

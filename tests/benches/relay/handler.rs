@@ -15,8 +15,8 @@ use super::shop;
 use super::sinks::{Count, Memory};
 
 const CLIENTS: usize = 16;
-const ROUNDS: usize = 8;
-const SLICE: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 24;
+const SLICE: Duration = Duration::from_secs(1);
 
 struct Bench {
     db: TestDb<Postgres>,
@@ -39,7 +39,7 @@ pub async fn measure(summary: &mut Summary) {
         number: Arc::default(),
     };
     // Opens the connections.
-    bench.calls(SLICE / 4).await;
+    bench.calls(SLICE / 2).await;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         if round % 2 == 0 {
