@@ -165,7 +165,9 @@ impl<DB: Dialect> Ledger<DB> {
 
     /// Takes a connection, and before the first use looks whether the tables are the right ones.
     pub(crate) async fn lend(&self) -> Result<Lent<DB>, Error> {
-        let mut lent = Lent::new(self.pool().acquire().await.map_err(store::error::<DB>)?);
+        // Boxed: 8 KiB of sqlx, which every future around it would carry and copy.
+        let conn = Box::pin(self.pool().acquire()).await;
+        let mut lent = Lent::new(conn.map_err(store::error::<DB>)?);
         if !self.inner.checked.initialized() {
             Box::pin(self.check_tables(&mut lent)).await?;
             let _ = self.inner.checked.set(());
