@@ -248,13 +248,20 @@ fn assert_once_in_order(brokers: &str, topic: &str, emitted: u64) {
     }
 }
 
+async fn waiting(ledger: &Ledger<Postgres>) -> u64 {
+    ledger.outbox().pending().await.expect("a count")
+}
+
 async fn emit_until(ledger: Ledger<Postgres>, enough: Arc<AtomicBool>) -> u64 {
     let mut emitted = 0;
     while !enough.load(Ordering::SeqCst) {
         emit(&ledger, emitted).await;
         emitted += 100;
-        // As much as is published meanwhile, so that there always is something.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // There always is something, and never more than the last relay can publish on a slow machine.
+        while waiting(&ledger).await > 10_000 && !enough.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     emitted
 }

@@ -113,9 +113,11 @@ async fn work<DB: ShopDb>(db: TestDb<DB>, shift: Shift) {
         .build()
         .expect("a ledger");
     let mut tasks = JoinSet::new();
+    let (end_of_call, mut ends_of_calls) = tokio::sync::mpsc::unbounded_channel();
     for task in 0..TASKS {
-        let (ledger, seed) = (
+        let (ledger, end_of_call, seed) = (
             ledger.clone(),
+            end_of_call.clone(),
             (shift.process * SHIFTS + shift.number) * TASKS + task,
         );
         tasks.spawn(async move {
@@ -124,13 +126,18 @@ async fn work<DB: ShopDb>(db: TestDb<DB>, shift: Shift) {
                 // All processes move along the same keys, so that they meet.
                 let key = format!("k{}", shift.number * 12 + call / 3 + dice.next(4));
                 call_once(&ledger, &key, body(&mut dice)).await;
+                let _ = end_of_call.send(());
             }
         });
     }
     let breaking = tokio::spawn(async move {
         let mut dice = Dice(shift.process);
+        // So many calls after the last time, in the middle of the others: by the clock, a slow machine would never answer one.
         loop {
-            tokio::time::sleep(Duration::from_millis(30 + dice.next(60))).await;
+            for _ in 0..8 + dice.next(8) {
+                ends_of_calls.recv().await;
+            }
+            tokio::time::sleep(Duration::from_millis(dice.next(10))).await;
             if let Some(proxy) = &proxy {
                 proxy.sever();
             }
