@@ -192,10 +192,7 @@ async fn kill_and_count(brokers: &str, db: TestDb<Postgres>) {
     let emitted = emitting.await.expect("all emitted");
     let last =
         tokio::spawn(relay(brokers, &prefix, ledger.clone(), false).run(std::future::pending()));
-    eventually(SOON * 2, async || {
-        ledger.outbox().pending().await.expect("a count") == 0
-    })
-    .await;
+    eventually(SOON * 2, async || waiting(&ledger).await == 0).await;
     last.abort();
 
     assert_once_in_order(brokers, &prefix, emitted);
@@ -219,10 +216,7 @@ async fn stop_and_go_on(brokers: &str, db: TestDb<Postgres>) {
     stopped.pause();
     let other =
         tokio::spawn(relay(brokers, &prefix, ledger.clone(), false).run(std::future::pending()));
-    eventually(SOON, async || {
-        ledger.outbox().pending().await.expect("a count") == 0
-    })
-    .await;
+    eventually(SOON, async || waiting(&ledger).await == 0).await;
     stopped.resume();
     stopped.tell("go on");
     stopped.expect("published: false").await;

@@ -22,8 +22,6 @@ pub(super) struct Pace {
     linger: Duration,
     /// How long a read takes: a running mean, in which a single slow one counts for little, so that it delays nothing.
     read: Duration,
-    /// Between a read and the next one.
-    pause: Duration,
     idle: Duration,
     longest: Duration,
 }
@@ -41,7 +39,6 @@ impl Pace {
             hurried: true,
             linger,
             read: Duration::ZERO,
-            pause: linger,
             idle: linger,
             longest,
         }
@@ -50,7 +47,7 @@ impl Pace {
     /// Something happened: read soon, and not so soon that what comes in the next moment needs a read of its own.
     pub(super) fn hurry(&mut self) {
         self.hurried = true;
-        self.next = self.next.min(self.last + self.pause);
+        self.next = self.next.min(self.last + self.pause());
     }
 
     pub(super) fn next(&self) -> Instant {
@@ -73,7 +70,7 @@ impl Pace {
             Found::Plenty => self.next = now,
             Found::Some => {
                 self.idle = self.linger;
-                self.next = self.last + self.pause;
+                self.next = self.last + self.pause();
             }
             Found::Nothing => {
                 self.idle = (self.idle * 2).clamp(Duration::from_millis(1), self.longest);
@@ -83,17 +80,21 @@ impl Pace {
     }
 
     pub(super) fn not_after(&mut self, moment: Instant) {
-        self.next = self.next.min(moment.max(self.last + self.pause));
+        self.next = self.next.min(moment.max(self.last + self.pause()));
     }
 
     /// Learns from how long a read took. One slow read is a stalled disk, many are a busy machine.
     fn took(&mut self, took: Duration) {
         let counted = took.min(self.read * 4 + self.linger / 16);
         self.read = (self.read * 7 + counted) / 8;
+    }
+
+    /// Between a read and the next one.
+    fn pause(&self) -> Duration {
         let busy = (self.read * Self::BUSY).saturating_sub(self.linger);
         let most = self.linger.saturating_mul(Self::BUSY).min(self.longest);
         // Not `clamp`, which panics when the bounds cross.
-        self.pause = busy.min(most).max(self.linger);
+        busy.min(most).max(self.linger)
     }
 }
 
@@ -109,7 +110,7 @@ mod tests {
         for micros in reads {
             pace.took(Duration::from_micros(micros));
         }
-        pace.pause
+        pace.pause()
     }
 
     #[test]
@@ -139,9 +140,9 @@ mod tests {
     fn it_is_never_longer_than_the_poll_and_never_shorter_than_the_linger() {
         let mut pace = Pace::new(LINGER, LINGER * 2);
         (0..100).for_each(|_| pace.took(POLL));
-        assert_eq!(pace.pause, LINGER * 2);
+        assert_eq!(pace.pause(), LINGER * 2);
         let mut pace = Pace::new(LINGER * 2, LINGER);
         pace.took(POLL);
-        assert_eq!(pace.pause, LINGER * 2);
+        assert_eq!(pace.pause(), LINGER * 2);
     }
 }
