@@ -108,7 +108,7 @@ impl<DB: Dialect> Claim<DB> {
     async fn roll_back(mut self) {
         // A connection that cannot roll back is closed instead.
         if DB::rollback(self.lent.conn()).await.is_ok() {
-            self.lent.give_back();
+            self.ledger.give_back(self.lent);
         }
     }
 
@@ -187,7 +187,7 @@ impl<DB: Dialect> Claim<DB> {
     async fn committed(self, recorded: Arc<Recorded>) -> Answer {
         // An error here would hide a success: only a panic, a stall or a kill means anything after the commit.
         let _ = crate::fault::point("after_commit").await;
-        self.lent.give_back();
+        self.ledger.give_back(self.lent);
         if let Some(owner) = self.owner {
             self.ledger.remembered().insert(owner.hash());
             owner.pass_on(&recorded);

@@ -9,8 +9,8 @@ use sqlx::Pool;
 use tokio::sync::{OnceCell, Semaphore, watch::Receiver};
 
 use super::{
-    flights::Flights, lent::Lent, outbox::Outbox, remembered::Remembered, scopes::Scopes,
-    settings::LedgerBuilder, settings::Settings, wakeup::Wakeup, writers::Writers,
+    flights::Flights, kept::Kept, lent::Lent, outbox::Outbox, remembered::Remembered,
+    scopes::Scopes, settings::LedgerBuilder, settings::Settings, wakeup::Wakeup, writers::Writers,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -52,6 +52,8 @@ struct Inner<DB: Dialect> {
     flights: Arc<Flights>,
     remembered: Remembered,
     writers: Writers,
+    /// `None`: every connection goes through the pool.
+    kept: Option<Arc<Kept<DB>>>,
     wakeup: Wakeup,
     /// One permit per call that may wait in the database for a holder in another process.
     waiters: Semaphore,
@@ -153,6 +155,7 @@ impl<DB: Dialect> Ledger<DB> {
             flights: Arc::default(),
             remembered: Remembered::new(settings.remembered_keys),
             writers: Writers::new(DB::ONE_WRITER),
+            kept: settings.reuse_connections.then(Kept::new),
             wakeup: Wakeup::default(),
             waiters: Semaphore::new(store::waiters(&pool)),
             pool,
@@ -165,14 +168,34 @@ impl<DB: Dialect> Ledger<DB> {
 
     /// Takes a connection, and before the first use looks whether the tables are the right ones.
     pub(crate) async fn lend(&self) -> Result<Lent<DB>, Error> {
-        // Boxed: 8 KiB of sqlx, which every future around it would carry and copy.
-        let conn = Box::pin(self.pool().acquire()).await;
-        let mut lent = Lent::new(conn.map_err(store::error::<DB>)?);
+        let mut lent = match self.kept().map(Kept::take) {
+            Some(Ok(lent)) => lent,
+            waiting => {
+                // Boxed: 8 KiB of sqlx, which every future around it would carry and copy.
+                let conn = Box::pin(self.pool().acquire()).await;
+                drop(waiting);
+                Lent::new(conn.map_err(store::error::<DB>)?)
+            }
+        };
         if !self.inner.checked.initialized() {
             Box::pin(self.check_tables(&mut lent)).await?;
             let _ = self.inner.checked.set(());
         }
         Ok(lent)
+    }
+
+    /// The call has ended, and so has its transaction: the connection is for the next call, or for the pool.
+    pub(crate) fn give_back(&self, lent: Lent<DB>) {
+        match self.kept() {
+            Some(kept) => kept.keep(lent),
+            None => lent.give_back(),
+        }
+    }
+
+    /// Where connections are kept; a pool that is closed lends no more, and has them back.
+    pub(super) fn kept(&self) -> Option<&Arc<Kept<DB>>> {
+        let kept = self.inner.kept.as_ref();
+        kept.filter(|_| !self.pool().is_closed())
     }
 
     async fn check_tables(&self, lent: &mut Lent<DB>) -> Result<(), Error> {

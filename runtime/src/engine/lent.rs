@@ -1,7 +1,7 @@
 //! The guard around every connection that the engine uses.
 
 use sqlx::pool::PoolConnection;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::store::Dialect;
 
@@ -15,6 +15,8 @@ pub(crate) struct Lent<DB: Dialect> {
     /// `None` only while it is dropped.
     conn: Option<PoolConnection<DB>>,
     clean: bool,
+    /// When the pool lent it.
+    lent_at: Instant,
     /// sqlx spawns on drop, and a future may be dropped on a thread that has no runtime.
     runtime: Handle,
 }
@@ -24,6 +26,7 @@ impl<DB: Dialect> Lent<DB> {
         Self {
             conn: Some(conn),
             clean: false,
+            lent_at: Instant::now(),
             runtime: Handle::current(),
         }
     }
@@ -37,7 +40,25 @@ impl<DB: Dialect> Lent<DB> {
 
     /// The transaction has ended and the server said so: the pool may have it back.
     pub(crate) fn give_back(mut self) {
+        self.mark_clean();
+    }
+
+    /// The transaction has ended and the server said so: dropped, it goes back to the pool.
+    pub(super) fn mark_clean(&mut self) {
         self.clean = true;
+    }
+
+    /// To the next call, without the pool in between.
+    pub(super) fn lend_again(&mut self) {
+        self.clean = false;
+    }
+
+    pub(super) fn lent_at(&self) -> Instant {
+        self.lent_at
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 }
 

@@ -3,6 +3,7 @@
 mod claim;
 mod doctor;
 mod flights;
+mod kept;
 mod ledger;
 mod lent;
 pub(crate) mod observed;

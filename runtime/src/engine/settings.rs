@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(super) max_outcome_bytes: usize,
     pub(super) payload_literals: bool,
     pub(super) remembered_keys: usize,
+    pub(super) reuse_connections: bool,
     pub(super) notify_relays: bool,
     trace_context: Option<TraceContext>,
 }
@@ -36,6 +37,7 @@ impl Default for Settings {
             max_outcome_bytes: 256 * 1024,
             payload_literals: false,
             remembered_keys: 10_000,
+            reuse_connections: false,
             notify_relays: false,
             trace_context: None,
         }
@@ -58,6 +60,7 @@ impl fmt::Debug for Settings {
             .field("max_outcome_bytes", &self.max_outcome_bytes)
             .field("payload_literals", &self.payload_literals)
             .field("remembered_keys", &self.remembered_keys)
+            .field("reuse_connections", &self.reuse_connections)
             .field("notify_relays", &self.notify_relays)
             .finish_non_exhaustive()
     }
@@ -147,6 +150,17 @@ impl<DB: Dialect> LedgerBuilder<DB> {
     /// How many completed keys a process remembers, to replay them in one round trip. Default: 10,000; 32 bytes each.
     pub fn remembered_keys(mut self, keys: usize) -> Self {
         self.settings.remembered_keys = keys;
+        self
+    }
+
+    /// Whether a connection may serve the ledger's next call at once, without passing through the pool, which saves the round
+    /// trip of sqlx's test at release, and of that before use where the pool makes it: one or two per call. Nobody waits for a
+    /// connection that is kept so: it goes back to the pool when no call takes it within 5 milliseconds, when a call of this
+    /// ledger waits for the pool, and 200 milliseconds after the pool lent it. The price: between two calls the pool's hooks
+    /// `after_release` and `before_acquire` do not see it. Leave it off when they reset what a body may leave in a session.
+    /// Default: `false`.
+    pub fn reuse_connections(mut self, allowed: bool) -> Self {
+        self.settings.reuse_connections = allowed;
         self
     }
 

@@ -20,9 +20,12 @@ impl<DB: Dialect> Ledger<DB> {
     /// Reads the outcome without a transaction; `None` when there is none to replay.
     pub(super) async fn look_up(&self, owner: &Owner) -> Result<Option<Arc<Recorded>>, Error> {
         let mut lent = self.lend().await?;
-        let holder = DB::holder(lent.conn(), self.sql(), owner.hash()).await;
-        let holder = holder.map_err(store::error::<DB>)?;
-        lent.give_back();
+        let holder = match DB::holder(lent.conn(), self.sql(), owner.hash()).await {
+            // The claim finds out again, and knows how to go on after a broken connection.
+            Err(error) if DB::fault(&error) == Fault::Disconnected => return Ok(None),
+            holder => holder.map_err(store::error::<DB>)?,
+        };
+        self.give_back(lent);
         match Verdict::on(holder, owner.fingerprint())? {
             Verdict::Replay(recorded) => Ok(Some(recorded)),
             Verdict::Expired | Verdict::InFlight => Ok(None),
@@ -33,7 +36,7 @@ impl<DB: Dialect> Ledger<DB> {
     pub(super) async fn judge(&self, mut lent: Lent<DB>, owner: &Owner) -> Result<Verdict, Error> {
         let holder = DB::end_held(lent.conn(), self.sql(), owner.hash()).await;
         let holder = holder.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.give_back(lent);
         Verdict::on(holder, owner.fingerprint())
     }
 
@@ -72,7 +75,12 @@ impl<DB: Dialect> Ledger<DB> {
         }
         let again = match DB::fault(&error) {
             Fault::Conflict => *tries < CONFLICTS,
-            Fault::Disconnected => *tries < BROKEN,
+            Fault::Disconnected => {
+                if let Some(kept) = self.kept() {
+                    kept.clear();
+                }
+                *tries < BROKEN
+            }
             _ => false,
         };
         if !again {

@@ -28,7 +28,7 @@ macro_rules! ask {
         let mut lent = $port.ledger.lend().await?;
         let answer = DB::$verb(lent.conn(), $port.ledger.sql(), $($argument),*).await;
         let answer = answer.map_err(store::error::<DB>)?;
-        lent.give_back();
+        $port.ledger.give_back(lent);
         Ok(answer)
     }};
 }

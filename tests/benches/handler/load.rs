@@ -24,10 +24,11 @@ const WARM_UP: Duration = Duration::from_millis(150);
 const ONE_WAY: Duration = Duration::from_micros(500);
 
 /// On SQLite nothing crosses a wire: literals change nothing, every replay looks first, and there is no such statement to fold.
-const ON_SQLITE: [Variant; 5] = [
+const ON_SQLITE: [Variant; 6] = [
     Variant::Bare,
     Variant::ByHand,
     Variant::Attribute,
+    Variant::Reused,
     Variant::PayloadFree,
     Variant::Replay,
 ];

@@ -19,6 +19,8 @@ pub enum Variant {
     Folded,
     /// (c)
     Attribute,
+    /// (c) on a ledger that reuses connections.
+    Reused,
     /// (d)
     Literals,
     /// The attribute on a handler without a response and without events.
@@ -30,11 +32,12 @@ pub enum Variant {
 }
 
 impl Variant {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Bare,
         Self::ByHand,
         Self::Folded,
         Self::Attribute,
+        Self::Reused,
         Self::Literals,
         Self::PayloadFree,
         Self::Replay,
@@ -47,6 +50,7 @@ impl Variant {
             Self::ByHand => "by hand",
             Self::Folded => "by hand, folded",
             Self::Attribute => "attribute",
+            Self::Reused => "attribute, reused conn.",
             Self::Literals => "attribute, literals",
             Self::PayloadFree => "attribute, no payload",
             Self::Replay => "replay",
@@ -64,6 +68,7 @@ pub struct Variants<DB: Shop> {
     /// For what is written by hand.
     plain: Pool<DB>,
     ledger: Ledger<DB>,
+    reusing: Ledger<DB>,
     literals: Ledger<DB>,
     /// Answered the keys that the replays ask for again, and nothing since that could make it forget them.
     known: Ledger<DB>,
@@ -97,10 +102,12 @@ impl<DB: Shop> Variants<DB> {
             Some(writers) => pool(db, writers, through),
             None => shared.clone(),
         };
+        let reusing = Ledger::builder(shared.clone()).reuse_connections(true);
         let literals = Ledger::builder(shared.clone()).payload_literals(true);
         let forgetful = Ledger::builder(shared.clone()).remembered_keys(0);
         Self {
             plain,
+            reusing: reusing.build().expect("a ledger"),
             literals: literals.build().expect("a ledger"),
             forgetful: forgetful.build().expect("a ledger"),
             known: Ledger::new(shared.clone()),
@@ -154,6 +161,9 @@ impl<DB: Shop> Variants<DB> {
                 let answer =
                     note_order::<DB::Connection>(self.ledger.clone(), user, &request, ITEM).await;
                 assert!(!answer.expect("an answer").is_replay());
+            }
+            Variant::Reused => {
+                assert!(!place(&self.reusing, user, request).await.is_replay());
             }
             Variant::Literals => {
                 assert!(!place(&self.literals, user, request).await.is_replay());

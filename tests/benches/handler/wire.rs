@@ -78,7 +78,9 @@ async fn variants(db: &TestDb<Postgres>) -> Vec<(Variant, Trips)> {
     let variants = Variants::new(db, 1, Some(&proxy));
     variants.answer_earlier_keys(0).await;
     let mut counted = Vec::new();
-    for variant in Variant::ALL {
+    // Whether a connection is reused is a matter of time: the same call with or without the ping.
+    let by_count = |variant: &Variant| *variant != Variant::Reused;
+    for variant in Variant::ALL.into_iter().filter(by_count) {
         for _ in 0..WARM_UP {
             variants.call(variant, 0).await;
         }

@@ -23,6 +23,7 @@ mod outbox;
 mod purge;
 mod refusals;
 mod replay;
+mod reuse;
 mod savepoint;
 mod session;
 mod swallowed;

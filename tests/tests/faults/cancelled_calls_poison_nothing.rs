@@ -15,10 +15,10 @@ on_every_database!([postgres] a_statement_of_a_dropped_call_does_not_run_on);
 
 async fn a_call_dropped_after_any_number_of_polls_leaves_no_trace<DB: ShopDb>(db: TestDb<DB>) {
     let db = open(db).await;
-    for literals in [false, true] {
+    for (literals, reuse) in [(false, false), (true, false), (false, true)] {
         // Far enough away that each answer is waited for: else a busy machine finds it there at once.
         let proxy = DB::VARIABLE.is_some().then(|| db.proxy());
-        let sweep = Sweep::new(&db, db.pool_with(1, proxy.as_ref()), literals).await;
+        let sweep = Sweep::new(&db, db.pool_with(1, proxy.as_ref()), literals, reuse).await;
         if let Some(proxy) = &proxy {
             proxy.delay(Duration::from_millis(1));
         }
@@ -35,7 +35,7 @@ async fn a_call_dropped_after_any_number_of_polls_leaves_no_trace<DB: ShopDb>(db
 async fn a_call_dropped_at_any_time_leaves_no_trace<DB: ShopDb>(db: TestDb<DB>) {
     let db = open(db).await;
     let proxy = db.proxy();
-    let sweep = Sweep::new(&db, db.pool_with(1, Some(&proxy)), false).await;
+    let sweep = Sweep::new(&db, db.pool_with(1, Some(&proxy)), false, true).await;
     proxy.delay(Duration::from_millis(3));
     let mut millis = -1_i64;
     sweep
@@ -51,28 +51,32 @@ struct Sweep<'a, DB: ShopDb> {
     db: &'a TestDb<DB>,
     pool: Pool<DB>,
     ledger: Ledger<DB>,
-    literals: bool,
+    /// Of its keys.
+    name: String,
 }
 
 impl<'a, DB: ShopDb> Sweep<'a, DB> {
-    async fn new(db: &'a TestDb<DB>, pool: Pool<DB>, literals: bool) -> Self {
-        let ledger = Ledger::builder(pool.clone()).payload_literals(literals);
+    async fn new(db: &'a TestDb<DB>, pool: Pool<DB>, literals: bool, reuse: bool) -> Self {
+        let ledger = Ledger::builder(pool.clone())
+            .payload_literals(literals)
+            .reuse_connections(reuse);
         let ledger = ledger.build().expect("a ledger");
         db.execute("create table if not exists probes (name varchar(100) not null)")
             .await;
-        answered(order(&ledger, &format!("warm {literals}"), Body::Returns).await);
+        let name = format!("{literals} {reuse}");
+        answered(order(&ledger, &format!("warm {name}"), Body::Returns).await);
         Self {
             db,
             pool,
             ledger,
-            literals,
+            name,
         }
     }
 
     async fn run(&self, mut cut: impl AsyncFnMut(Call<'_>) -> Option<Answer>) {
         let (mut dropped, mut ended) = (0, 0);
         while ended < 3 {
-            let key = format!("{} {dropped} {ended}", self.literals);
+            let key = format!("{} {dropped} {ended}", self.name);
             let call = order(&self.ledger, &key, Body::Returns);
             match cut(Box::pin(call)).await {
                 None => dropped += 1,
@@ -86,7 +90,7 @@ impl<'a, DB: ShopDb> Sweep<'a, DB> {
         assert!(dropped >= 3, "only {dropped} calls were dropped");
         let book = settled(self.db).await;
         assert_eq!(self.pool.size(), 1, "a pool of one connection is in use");
-        assert_eq!(book.orders_of(&format!("{} 0 0", self.literals)).len(), 1);
+        assert_eq!(book.orders_of(&format!("{} 0 0", self.name)).len(), 1);
     }
 
     async fn look(&self, key: &str) {

@@ -21,7 +21,12 @@ async fn a_call_is_dropped_safely_without_its_runtime<DB: ShopDb>(db: TestDb<DB>
     if Worker::input::<()>().is_some() {
         report_every_panic();
         dropped_on_a_plain_thread(&db).await;
-        for end in [End::InTheCall, End::BeforeTheDrop] {
+        for end in [
+            End::InTheCall,
+            End::BeforeTheDrop,
+            End::BeforeTheAnswer,
+            End::AfterTheCall,
+        ] {
             let db = db.pool_with(2, None).connect_options();
             let pool = sqlx::pool::PoolOptions::<DB>::new().max_connections(2);
             let pool = pool.connect_lazy_with((*db).clone());
@@ -38,7 +43,11 @@ async fn a_call_is_dropped_safely_without_its_runtime<DB: ShopDb>(db: TestDb<DB>
         assert_eq!(settled(&db).await.orders_of(key), [""; 0], "{key}");
         answered(order(&ledger, key, Body::Returns).await);
     }
-    assert_eq!(settled(&db).await.orders.len(), 3);
+    let there = if DB::VARIABLE.is_none() { 1 } else { 0 };
+    let book = settled(&db).await;
+    assert_eq!(book.orders_of("BeforeTheAnswer").len(), there);
+    assert_eq!(book.orders_of("AfterTheCall").len(), 1);
+    assert_eq!(book.orders.len(), 4 + there);
 }
 
 /// Also one that a runtime catches: it would be in the log of a service that shuts down.
@@ -51,13 +60,12 @@ fn report_every_panic() {
     }));
 }
 
-/// A call that stands in its body.
-async fn standing<DB: ShopDb>(ledger: Ledger<DB>, key: &'static str) -> Sent {
-    let gate = Arc::new(Gate::default());
+/// A call that stands in its body until the gate is opened.
+async fn standing<DB: ShopDb>(ledger: Ledger<DB>, key: &'static str, gate: &Arc<Gate>) -> Sent {
     let body = Body::Stands(gate.clone());
     let mut call: Sent = Box::pin(async move { order(&ledger, key, body).await });
     tokio::select! {
-        _ = &mut call => unreachable!("nobody opens the gate"),
+        _ = &mut call => unreachable!("nobody has opened the gate"),
         () = gate.reached() => call,
     }
 }
@@ -65,7 +73,7 @@ async fn standing<DB: ShopDb>(ledger: Ledger<DB>, key: &'static str) -> Sent {
 async fn dropped_on_a_plain_thread<DB: ShopDb>(db: &TestDb<DB>) {
     let pool = db.pool_with(1, None);
     let ledger = Ledger::new(pool.clone());
-    let call = standing(ledger, "plain thread").await;
+    let call = standing(ledger, "plain thread", &Arc::default()).await;
     let dropped = std::thread::spawn(move || drop(call)).join();
     assert!(dropped.is_ok());
     // The only slot of the pool is free again.
@@ -76,6 +84,10 @@ async fn dropped_on_a_plain_thread<DB: ShopDb>(db: &TestDb<DB>) {
 enum End {
     InTheCall,
     BeforeTheDrop,
+    /// Another runtime polls it to its end.
+    BeforeTheAnswer,
+    /// While the ledger keeps its connection for another.
+    AfterTheCall,
 }
 
 fn end_a_runtime<DB: ShopDb>(pool: sqlx::Pool<DB>, end: End) {
@@ -84,19 +96,37 @@ fn end_a_runtime<DB: ShopDb>(pool: sqlx::Pool<DB>, end: End) {
         .enable_all()
         .build()
         .expect("a runtime");
-    let ledger = Ledger::new(pool);
+    let ledger = Ledger::builder(pool.clone()).reuse_connections(true);
+    let ledger = ledger.build().expect("a ledger");
+    let gate = Arc::default();
     match end {
         End::InTheCall => {
             runtime.block_on(async {
-                let call = standing(ledger, "InTheCall").await;
+                let call = standing(ledger, "InTheCall", &gate).await;
                 tokio::spawn(call);
             });
             finish(runtime);
         }
         End::BeforeTheDrop => {
-            let call = runtime.block_on(standing(ledger, "BeforeTheDrop"));
+            let call = runtime.block_on(standing(ledger, "BeforeTheDrop", &gate));
             finish(runtime);
             drop(call);
+        }
+        End::BeforeTheAnswer => {
+            let call = runtime.block_on(standing(ledger, "BeforeTheAnswer", &gate));
+            finish(runtime);
+            gate.open();
+            let next = Builder::new_current_thread().enable_all().build();
+            let answer = next.expect("a runtime").block_on(call);
+            // A network's connection has ended with its runtime, a file's has not.
+            assert_eq!(answer.is_ok(), DB::VARIABLE.is_none(), "{answer:?}");
+        }
+        End::AfterTheCall => {
+            let call = order(&ledger, "AfterTheCall", Body::Returns);
+            answered(runtime.block_on(call));
+            finish(runtime);
+            // Nothing is kept for a runtime that comes later.
+            assert_eq!(pool.size(), 0);
         }
     }
 }

@@ -1,0 +1,142 @@
+//! Connections that serve the ledger's next call without passing through the pool.
+//!
+//! sqlx pings a connection when it goes back to its pool, and unless told otherwise once more before it is lent: one or two round
+//! trips per call. Three rules see to it that nobody waits for a connection that is kept:
+//!
+//! * a call of this ledger that waits for the pool goes first: the next connection that is free goes there;
+//! * a connection that no call takes within [`IDLE`] goes back;
+//! * one that the pool lent more than [`AWAY`] ago goes back whoever comes next: others wait in the pool's own queue.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use super::lent::Lent;
+use crate::store::Dialect;
+
+const IDLE: Duration = Duration::from_millis(5);
+const AWAY: Duration = Duration::from_millis(200);
+
+/// The connections that wait for a call.
+#[derive(Debug)]
+pub(super) struct Kept<DB: Dialect>(Mutex<State<DB>>);
+
+#[derive(Debug)]
+struct State<DB: Dialect> {
+    /// The last one in is the first one out: the first has been idle longest.
+    idle: Vec<(Instant, Lent<DB>)>,
+    /// Calls that wait for the pool.
+    waiting: usize,
+    /// Connections that went back to the pool for them. Without this count a ping would be waited for, and whoever ended
+    /// meanwhile would give back, ping and wait as well.
+    promised: usize,
+    /// Whether a task looks for those that nobody takes.
+    swept: bool,
+}
+
+impl<DB: Dialect> Kept<DB> {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            idle: Vec::new(),
+            waiting: 0,
+            promised: 0,
+            swept: false,
+        })))
+    }
+
+    /// A connection, or a place among those who wait for the pool.
+    pub(super) fn take(self: &Arc<Self>) -> Result<Lent<DB>, Waiting<DB>> {
+        let mut state = self.state();
+        if let Some((_, mut lent)) = state.idle.pop() {
+            lent.lend_again();
+            return Ok(lent);
+        }
+        state.waiting += 1;
+        Err(Waiting(Arc::clone(self)))
+    }
+
+    /// Keeps a connection whose transaction has ended, or gives it back to the pool.
+    pub(super) fn keep(self: &Arc<Self>, mut lent: Lent<DB>) {
+        let mut state = self.state();
+        if state.waiting > state.promised || lent.lent_at().elapsed() > AWAY {
+            state.promised += 1;
+            drop(state);
+            return lent.give_back();
+        }
+        let runtime = lent.runtime().clone();
+        lent.mark_clean();
+        state.idle.push((Instant::now(), lent));
+        if !mem::replace(&mut state.swept, true) {
+            // A runtime that has ended drops the task at once, and that takes the lock.
+            drop(state);
+            let kept = Arc::clone(self);
+            runtime.spawn(Sweeper { kept, done: false }.run());
+        }
+    }
+
+    /// Gives all back to the pool: one was broken, so the others may be.
+    pub(super) fn clear(&self) {
+        let idle = mem::take(&mut self.state().idle);
+        drop(idle);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<DB>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that waits for the pool, until it is dropped.
+pub(super) struct Waiting<DB: Dialect>(Arc<Kept<DB>>);
+
+impl<DB: Dialect> Drop for Waiting<DB> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.waiting -= 1;
+        state.promised = match state.waiting {
+            0 => 0,
+            _ => state.promised.saturating_sub(1),
+        };
+    }
+}
+
+/// Gives back what nobody takes.
+struct Sweeper<DB: Dialect> {
+    kept: Arc<Kept<DB>>,
+    done: bool,
+}
+
+impl<DB: Dialect> Sweeper<DB> {
+    async fn run(mut self) {
+        while !self.done {
+            sleep(IDLE).await;
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
+        let mut state = self.kept.state();
+        let stale = state.idle.iter();
+        let stale = stale.take_while(|(since, _)| since.elapsed() >= IDLE);
+        let stale = stale.count();
+        let stale: Vec<_> = state.idle.drain(..stale).collect();
+        // Under the same lock as the look: whoever keeps the next one starts another task.
+        state.swept = !state.idle.is_empty();
+        self.done = !state.swept;
+        drop(state);
+        drop(stale);
+    }
+}
+
+/// The runtime has ended: nobody would look any more.
+impl<DB: Dialect> Drop for Sweeper<DB> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.kept.state().swept = false;
+            self.kept.clear();
+        }
+    }
+}
