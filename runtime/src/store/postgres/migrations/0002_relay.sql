@@ -53,7 +53,8 @@ CREATE TABLE effectively_relays (
 
 -- The two statements of the relay that run all the time are functions, so that the server plans them once per session. The
 -- settings keep to the primary keys whatever the tables looked like then: a plan made while the outbox was small would read it
--- from end to end, and the outbox grows as soon as a sink is down.
+-- from end to end, and the outbox grows as soon as a sink is down. A big outbox makes a plan look dear enough to be compiled, which
+-- costs each run more than the run itself.
 
 -- The first events of each partition, in their order.
 CREATE FUNCTION effectively_due (
@@ -63,7 +64,7 @@ CREATE FUNCTION effectively_due (
     traceparent text, created_at timestamptz, attempts smallint
 ) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     -- A nested loop is the only plan of LATERAL, so of each partition the LIMIT takes a beginning.
     RETURN QUERY SELECT e.* FROM unnest(of_partitions) AS p (no), LATERAL (
@@ -79,7 +80,7 @@ $$;
 CREATE FUNCTION effectively_settle (relay uuid, partitions smallint[], epochs bigint[], ids bigint[]) RETURNS bigint
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     settled bigint;
 BEGIN
