@@ -1,15 +1,20 @@
 //! The server plans the relay's statements once per session. A plan that was made while the outbox was small must not be one
-//! that reads it from end to end: the outbox grows as soon as a sink is down.
+//! that reads it from end to end: the outbox grows as soon as a sink is down. And what waits for its time may be much, too.
 
-use effectively_tests::{TestDb, on_every_database};
-use sqlx::{Connection, PgConnection};
+use std::time::Duration;
 
-use crate::shop::{Shop, ShopDb};
+use effectively::sink::Memory;
+use effectively::{Emit, Ledger};
+use effectively_tests::{TestDb, eventually, on_every_database};
+use sqlx::{Connection, PgConnection, Pool};
+
+use crate::shop::{Numbered, Running, SOON, Shop, ShopDb, brisk};
 
 on_every_database!([postgres]
     a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown,
     no_plan_is_compiled,
 );
+on_every_database!([postgres, mysql] a_relay_does_not_read_what_is_delayed_again_and_again);
 
 const DUE: &str = "select count(*) from effectively_due('{5}', 10, 10, '{}', '{}')";
 const SETTLE: &str = "select effectively_settle('00112233-4455-6677-8899-aabbccddeeff', '{5, 5}', '{1, 1}', '{6, 70}')";
@@ -64,6 +69,67 @@ async fn no_plan_is_compiled<DB: ShopDb>(db: TestDb<DB>) {
         shop.db.texts(told).await,
         ["effectively_due", "effectively_settle"]
     );
+}
+
+async fn a_relay_does_not_read_what_is_delayed_again_and_again<DB: ShopDb>(db: TestDb<DB>) {
+    const DELAYED: u64 = 3000;
+    let shop = Shop::open(db).await;
+    let delayed = (0..DELAYED).fold(Emit::new(()), |emission, number| {
+        let event = Numbered::of(&format!("later {}", number % 100), number);
+        emission.event_after(Duration::from_secs(3600), event)
+    });
+    shop.emit(delayed).await;
+    let analyze = match DB::NAME {
+        "PostgreSQL" => "analyze effectively_outbox",
+        _ => "analyze table effectively_outbox",
+    };
+    shop.db.execute(analyze).await;
+
+    // One session, which knows how much it has read.
+    let pool = shop.db.pool_with(1, None);
+    let sink = Memory::new();
+    let relay = brisk(Ledger::new(pool.clone())).route("numbers", sink.clone());
+    let relay = Running::start(relay);
+    for number in 1..=10 {
+        let event = Numbered::of("soon", number);
+        let emission = Emit::new(()).event_after(Duration::from_millis(1), event);
+        shop.emit(emission).await;
+        eventually(SOON, async || sink.len() as u64 == number).await;
+    }
+    relay.stop().await;
+    assert_eq!(shop.pending().await, DELAYED);
+    let read = rows_read(&shop.db, pool).await;
+    assert!(read < 5 * DELAYED, "{read} rows were read");
+}
+
+/// By the only session of this pool, which ends.
+async fn rows_read<DB: ShopDb>(db: &TestDb<DB>, pool: Pool<DB>) -> u64 {
+    let read = match DB::NAME {
+        "PostgreSQL" => {
+            pool.close().await;
+            let settled =
+                "select n_tup_del from pg_stat_user_tables where relname = 'effectively_outbox'";
+            eventually(SOON, async || db.number(settled).await >= 10).await;
+            db.number("select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'effectively_outbox'")
+                .await
+        }
+        _ => {
+            // Without the searches for a beginning, of which each look makes one per partition.
+            let there = "select count(*) from information_schema.tables \
+                 where table_schema = 'information_schema' and table_name = 'session_status'";
+            let schema = match db.number(there).await {
+                0 => "performance_schema",
+                _ => "information_schema",
+            };
+            let read = format!(
+                "select cast(sum(variable_value) as signed) from {schema}.session_status \
+                 where variable_name in ('handler_read_next', 'handler_read_rnd_next')"
+            );
+            let mut session = pool.acquire().await.expect("the session");
+            DB::number(&mut session, &read).await.expect("a number")
+        }
+    };
+    read.unsigned_abs()
 }
 
 async fn number(session: &mut PgConnection, statement: &'static str) -> i64 {

@@ -111,10 +111,15 @@ impl RelayVerbs for MySql {
             .leases
             .iter()
             .map(|lease| waiting_room(lease.partition));
-        let due = format!(
-            "SELECT partition_no, id FROM {{outbox}} WHERE partition_no IN ({}) AND available_at <= {{now}} LIMIT 1000",
-            list(rooms.map(i64::from))
-        );
+        // Two, since the index has the attempts before the time, so that it also serves who looks for what was rejected.
+        let rooms = list(rooms.map(i64::from));
+        let due = ["= 0", "> 0"].map(|attempts| {
+            format!(
+                "(SELECT partition_no, id FROM {{outbox}} WHERE partition_no IN ({rooms}) AND attempts {attempts} \
+                 AND available_at <= {{now}} LIMIT 1000)"
+            )
+        });
+        let due = due.join(" UNION ALL ");
         let due = sqlx::query_as::<_, (i16, i64)>(sql.fill(&due)).persistent(false);
         let due = due.fetch_all(&mut *conn).await?;
         if due.is_empty() {
@@ -178,7 +183,7 @@ impl RelayVerbs for MySql {
         let columns = outbox::ENVELOPE;
         let of_one = |partition: &u16| {
             format!(
-                "(SELECT {columns} FROM {{outbox}} WHERE partition_no = {partition}{filter} ORDER BY id LIMIT {})",
+                "(SELECT {columns} FROM {{outbox}} FORCE INDEX (PRIMARY) WHERE partition_no = {partition}{filter} ORDER BY id LIMIT {})",
                 due.per_partition
             )
         };

@@ -10,6 +10,9 @@ ALTER TABLE effectively_outbox ADD COLUMN last_error TEXT CHARACTER SET utf8mb4 
 -- reads it never steps over delayed events.
 UPDATE effectively_outbox SET partition_no = -1 - partition_no WHERE available_at > UTC_TIMESTAMP(6);
 
+-- What has become due, and what was rejected before, is found among any number of events that are only delayed.
+CREATE INDEX effectively_outbox_waiting ON effectively_outbox (partition_no, attempts, available_at);
+
 -- Events that will not be published by themselves.
 CREATE TABLE effectively_dead_letters (
     -- Its place in the outbox, where it returns to when it is retried.

@@ -11,6 +11,8 @@ ALTER TABLE effectively_outbox ADD COLUMN last_error text;
 UPDATE effectively_outbox SET partition_no = -1 - partition_no WHERE available_at > now();
 
 CREATE INDEX effectively_outbox_waiting ON effectively_outbox (available_at) WHERE partition_no < 0;
+-- What was rejected before is found among any number of events that are only delayed.
+CREATE INDEX effectively_outbox_retrying ON effectively_outbox (partition_no) WHERE attempts > 0;
 
 -- Events that will not be published by themselves.
 CREATE TABLE effectively_dead_letters (
