@@ -39,8 +39,8 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
         self.read(limit.into()).await
     }
 
-    /// How much waits, how long already, and what has been given up. It counts the outbox: for a status page or a gauge every
-    /// few seconds, not for every request.
+    /// How much waits, how long already, and what has been given up. It counts the outbox, and on MySQL reads all keys that are
+    /// kept: for a status page or a gauge every few seconds, there every few minutes, and not for every request.
     ///
     /// # Errors
     /// As [`pending`](Self::pending).

@@ -13,6 +13,7 @@ use crate::shop::{Numbered, Running, SOON, Shop, ShopDb, brisk};
 on_every_database!([postgres]
     a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown,
     no_plan_is_compiled,
+    the_backlog_is_counted_without_reading_the_keys_that_are_kept,
 );
 on_every_database!([postgres, mysql] a_relay_does_not_read_what_is_delayed_again_and_again);
 
@@ -69,6 +70,32 @@ async fn no_plan_is_compiled<DB: ShopDb>(db: TestDb<DB>) {
         shop.db.texts(told).await,
         ["effectively_due", "effectively_settle"]
     );
+}
+
+async fn the_backlog_is_counted_without_reading_the_keys_that_are_kept<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    let key = "sha256(n::text::bytea), 'orders', '\\x00'";
+    let kept = format!(
+        "insert into effectively_claims (id, scope, attempt, outcome, expires_at) \
+         select {key}, '\\x00', now() + interval '1 day' from generate_series(1, 20000) as n"
+    );
+    shop.db.execute(&kept).await;
+    let interrupted = format!(
+        "insert into effectively_claims (id, scope, attempt, expires_at) select {key}, now() from generate_series(0, 0) as n"
+    );
+    shop.db.execute(&interrupted).await;
+    shop.db.execute("vacuum analyze effectively_claims").await;
+    let pool = shop.db.pool_with(1, None);
+    let ledger = Ledger::new(pool.clone());
+    let backlog = ledger.outbox().backlog().await.expect("a backlog");
+    assert_eq!(backlog.interrupted_keys, 1);
+    pool.close().await;
+    // Its session tells all at once, and nobody else has looked at this table.
+    let told =
+        "select seq_scan + idx_scan from pg_stat_user_tables where relname = 'effectively_relays'";
+    eventually(SOON, async || shop.db.number(told).await > 0).await;
+    let read = "select seq_tup_read from pg_stat_user_tables where relname = 'effectively_claims'";
+    assert_eq!(shop.db.number(read).await, 0);
 }
 
 async fn a_relay_does_not_read_what_is_delayed_again_and_again<DB: ShopDb>(db: TestDb<DB>) {

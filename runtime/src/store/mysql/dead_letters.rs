@@ -75,6 +75,7 @@ pub(super) async fn discard(conn: &mut MySqlConnection, sql: &Sql, id: i64) -> s
     Ok(query.execute(conn).await?.rows_affected() == 1)
 }
 
+/// Reads all claims: one that its body committed is interrupted, too, and expires when it would have.
 pub(super) async fn backlog(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Backlog> {
     let statement = sql.fill(
         "SELECT count(CASE WHEN partition_no >= 0 THEN 1 END), count(CASE WHEN partition_no < 0 AND attempts = 0 THEN 1 END), \

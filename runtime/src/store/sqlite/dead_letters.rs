@@ -74,12 +74,13 @@ pub(super) async fn discard(conn: &mut SqliteConnection, sql: &Sql, id: i64) -> 
     Ok(query.execute(conn).await?.rows_affected() == 1)
 }
 
+/// An interrupted key is written as expired, so that an index finds it: a gauge must not read all outcomes that are kept.
 pub(super) async fn backlog(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Backlog> {
     let statement = sql.fill(
         "SELECT count(CASE WHEN partition_no >= 0 THEN 1 END), count(CASE WHEN partition_no < 0 AND attempts = 0 THEN 1 END), \
          count(CASE WHEN partition_no < 0 AND attempts > 0 THEN 1 END), \
          coalesce({now} - min(CASE WHEN partition_no >= 0 THEN available_at END), 0), \
-         (SELECT count(*) FROM {dead_letters}), (SELECT count(*) FROM {claims} WHERE outcome IS NULL), \
+         (SELECT count(*) FROM {dead_letters}), (SELECT count(*) FROM {claims} WHERE outcome IS NULL AND expires_at <= {now}), \
          (SELECT count(*) FROM {relays} WHERE expires_at > {now}) FROM {outbox}",
     );
     let row = sqlx::query(statement).fetch_one(conn).await?;
