@@ -29,21 +29,48 @@ pub(super) struct Kept<DB: Dialect>(Mutex<State<DB>>);
 struct State<DB: Dialect> {
     /// The last one in is the first one out: the first has been idle longest.
     idle: Vec<(Instant, Lent<DB>)>,
-    /// Calls that wait for the pool.
-    waiting: usize,
-    /// Connections that went back to the pool for them. Without this count a ping would be waited for, and whoever ended
-    /// meanwhile would give back, ping and wait as well.
-    promised: usize,
+    queue: Queue,
     /// Whether a task looks for those that nobody takes.
     swept: bool,
+}
+
+/// The calls that wait for the pool.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: usize,
+    /// Connections on their way to the pool for them. Without this count, who ends during their pings would give back, ping and
+    /// wait as well.
+    promised: usize,
+}
+
+impl Queue {
+    fn is_owed(&self) -> bool {
+        self.waiting > self.promised
+    }
+
+    /// One more is on its way: for who waits, or for the call that will next miss it.
+    fn promise(&mut self) {
+        self.promised = (self.promised + 1).min(self.waiting + 1);
+    }
+
+    fn enter(&mut self) {
+        self.waiting += 1;
+    }
+
+    fn leave(&mut self) {
+        self.waiting -= 1;
+        self.promised = match self.waiting {
+            0 => 0,
+            _ => self.promised.saturating_sub(1),
+        };
+    }
 }
 
 impl<DB: Dialect> Kept<DB> {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             idle: Vec::new(),
-            waiting: 0,
-            promised: 0,
+            queue: Queue::default(),
             swept: false,
         })))
     }
@@ -55,15 +82,15 @@ impl<DB: Dialect> Kept<DB> {
             lent.lend_again();
             return Ok(lent);
         }
-        state.waiting += 1;
+        state.queue.enter();
         Err(Waiting(Arc::clone(self)))
     }
 
     /// Keeps a connection whose transaction has ended, or gives it back to the pool.
     pub(super) fn keep(self: &Arc<Self>, mut lent: Lent<DB>) {
         let mut state = self.state();
-        if state.waiting > state.promised || lent.lent_at().elapsed() > AWAY {
-            state.promised += 1;
+        if state.queue.is_owed() || lent.lent_at().elapsed() > AWAY {
+            state.queue.promise();
             drop(state);
             return lent.give_back();
         }
@@ -94,12 +121,7 @@ pub(super) struct Waiting<DB: Dialect>(Arc<Kept<DB>>);
 
 impl<DB: Dialect> Drop for Waiting<DB> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.waiting -= 1;
-        state.promised = match state.waiting {
-            0 => 0,
-            _ => state.promised.saturating_sub(1),
-        };
+        self.0.state().queue.leave();
     }
 }
 
@@ -138,5 +160,39 @@ impl<DB: Dialect> Drop for Sweeper<DB> {
             self.kept.state().swept = false;
             self.kept.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_owed_to_each_call_that_waits_and_promised_once() {
+        let mut queue = Queue::default();
+        assert!(!queue.is_owed());
+        queue.enter();
+        queue.enter();
+        for _ in 0..2 {
+            assert!(queue.is_owed());
+            queue.promise();
+        }
+        assert!(!queue.is_owed());
+        queue.leave();
+        queue.enter();
+        assert!(queue.is_owed());
+    }
+
+    #[test]
+    fn what_went_back_while_nobody_waited_is_not_held_against_those_who_wait_later() {
+        let mut queue = Queue::default();
+        (0..1000).for_each(|_| queue.promise());
+        queue.enter();
+        queue.enter();
+        assert!(queue.is_owed());
+        queue.leave();
+        queue.leave();
+        queue.enter();
+        assert!(queue.is_owed());
     }
 }
