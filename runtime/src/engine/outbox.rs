@@ -128,7 +128,7 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
             }
             for envelope in &batch {
                 publish(envelope).await.map_err(Drained::Publish)?;
-                self.remove(envelope.outbox_id).await?;
+                self.remove(envelope).await?;
                 taken += 1;
             }
         }
@@ -143,10 +143,10 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
         Ok(batch)
     }
 
-    async fn remove(&self, outbox_id: i64) -> Result<(), Error> {
+    async fn remove(&self, event: &Envelope) -> Result<(), Error> {
         let _writer = self.ledger.writers().turn().await?;
         let mut lent = self.ledger.lend().await?;
-        DB::remove(lent.conn(), self.ledger.sql(), outbox_id)
+        DB::remove(lent.conn(), self.ledger.sql(), event)
             .await
             .map_err(store::error::<DB>)?;
         lent.give_back();

@@ -252,7 +252,7 @@ pub trait Verbs:
     fn remove(
         conn: &mut Self::Connection,
         sql: &Self::Sql,
-        outbox_id: i64,
+        event: &Envelope,
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     // Schema.

@@ -201,8 +201,8 @@ impl Verbs for MySql {
         outbox::read(conn, sql, limit).await
     }
 
-    async fn remove(conn: &mut MySqlConnection, sql: &Sql, outbox_id: i64) -> sqlx::Result<()> {
-        outbox::remove(conn, sql, outbox_id).await
+    async fn remove(conn: &mut MySqlConnection, sql: &Sql, event: &Envelope) -> sqlx::Result<()> {
+        outbox::remove(conn, sql, event).await
     }
 
     // MariaDB refuses the time limit of sqlx's lock, so that there it is none.

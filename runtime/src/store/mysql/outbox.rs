@@ -105,10 +105,10 @@ pub(super) async fn read(
 pub(super) async fn remove(
     conn: &mut MySqlConnection,
     sql: &Sql,
-    outbox_id: i64,
+    event: &Envelope,
 ) -> sqlx::Result<()> {
     sqlx::query(sql.remove.sql())
-        .bind(outbox_id)
+        .bind(event.outbox_id)
         .execute(conn)
         .await
         .map(drop)

@@ -195,8 +195,8 @@ impl Verbs for Postgres {
         outbox::read(conn, sql, limit).await
     }
 
-    async fn remove(conn: &mut PgConnection, sql: &Sql, outbox_id: i64) -> sqlx::Result<()> {
-        outbox::remove(conn, sql, outbox_id).await
+    async fn remove(conn: &mut PgConnection, sql: &Sql, event: &Envelope) -> sqlx::Result<()> {
+        outbox::remove(conn, sql, event).await
     }
 
     // sqlx takes an advisory lock.

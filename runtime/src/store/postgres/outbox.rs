@@ -8,7 +8,13 @@ use uuid::Uuid;
 use super::{
     Attempt, Completion, Envelope, Isolation, NOTICE_LOST_CLIENT, Sql, Staged, begin_at, begin_with,
 };
-use crate::store::{headers_json, headers_of, hex::Hex, millis, partition_of, source};
+use crate::store::{
+    headers_json, headers_of,
+    hex::Hex,
+    millis, partition_of,
+    relay::{number, waiting_room},
+    source,
+};
 
 pub(super) const PENDING: &str = "SELECT count(*) FROM {outbox}";
 
@@ -19,7 +25,8 @@ pub(super) const ENVELOPE: &str = "id, event_id, topic, type, partition_key, par
 pub(super) const READ: &str = "SELECT {envelope} FROM {outbox} \
      WHERE available_at <= now() ORDER BY id LIMIT $1";
 
-pub(super) const REMOVE: &str = "DELETE FROM {outbox} WHERE id = $1";
+/// By the primary key, where the event stands now or stood when it was read: a relay may have moved it.
+pub(super) const REMOVE: &str = "DELETE FROM {outbox} WHERE partition_no IN ($1, $2) AND id = $3";
 
 const COLUMNS: &str = "(event_id, topic, type, partition_key, partition_no, data, headers, available_at, traceparent)";
 
@@ -166,9 +173,15 @@ pub(super) async fn read(
     rows.iter().map(envelope_of).collect()
 }
 
-pub(super) async fn remove(conn: &mut PgConnection, sql: &Sql, outbox_id: i64) -> sqlx::Result<()> {
+pub(super) async fn remove(
+    conn: &mut PgConnection,
+    sql: &Sql,
+    event: &Envelope,
+) -> sqlx::Result<()> {
     sqlx::query(sql.remove.sql())
-        .bind(outbox_id)
+        .bind(number(event.partition))
+        .bind(waiting_room(event.partition))
+        .bind(event.outbox_id)
         .execute(conn)
         .await
         .map(drop)

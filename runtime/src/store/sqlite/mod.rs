@@ -197,8 +197,8 @@ impl Verbs for Sqlite {
         outbox::read(conn, sql, limit).await
     }
 
-    async fn remove(conn: &mut SqliteConnection, sql: &Sql, outbox_id: i64) -> sqlx::Result<()> {
-        outbox::remove(conn, sql, outbox_id).await
+    async fn remove(conn: &mut SqliteConnection, sql: &Sql, event: &Envelope) -> sqlx::Result<()> {
+        outbox::remove(conn, sql, event).await
     }
 
     // There is none: what a second process meets is tried again.
