@@ -196,12 +196,12 @@ async fn publish_all(sink: &impl Sink, mut batch: Vec<Envelope>) {
     let patience = tokio::time::Instant::now() + RECOVERY;
     while !batch.is_empty() {
         let answers = publish(sink, &batch).await;
-        let mut answers = answers.iter();
-        batch.retain(|_| !answers.next().is_some_and(Delivery::is_published));
+        let mut next = answers.iter();
+        batch.retain(|_| !next.next().is_some_and(Delivery::is_published));
         if !batch.is_empty() {
             assert!(
                 tokio::time::Instant::now() < patience,
-                "never published: {batch:?}"
+                "never published: {batch:?}\nthe last answers: {answers:?}"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
