@@ -1,11 +1,11 @@
 //! Connections that serve the ledger's next call without passing through the pool.
 //!
 //! sqlx pings a connection when it goes back to its pool, and unless told otherwise once more before it is lent: one or two round
-//! trips per call. Three rules see to it that nobody waits for a connection that is kept:
+//! trips per call. Three rules bound how long anybody waits for a connection that is kept:
 //!
 //! * a call of this ledger that waits for the pool goes first: the next connection that is free goes there;
-//! * a connection that no call takes within [`IDLE`] goes back;
-//! * one that the pool lent more than [`AWAY`] ago goes back whoever comes next: others wait in the pool's own queue.
+//! * a connection that no call takes within [`IDLE`] goes back at the next look, so within twice as long;
+//! * one that the pool lent more than [`AWAY`] ago goes back when its call ends: others wait in the pool's own queue.
 
 use std::{
     mem,

@@ -154,10 +154,11 @@ impl<DB: Dialect> LedgerBuilder<DB> {
     }
 
     /// Whether a connection may serve the ledger's next call at once, without passing through the pool, which saves the round
-    /// trip of sqlx's test at release, and of that before use where the pool makes it: one or two per call. Nobody waits for a
-    /// connection that is kept so: it goes back to the pool when no call takes it within 5 milliseconds, when a call of this
-    /// ledger waits for the pool, and 200 milliseconds after the pool lent it. The price: between two calls the pool's hooks
-    /// `after_release` and `before_acquire` do not see it. Leave it off when they reset what a body may leave in a session.
+    /// trip of sqlx's test at release, and of that before use where the pool makes it: one or two per call. A connection that is
+    /// kept so goes back to the pool when no call has taken it for 5 to 10 milliseconds, when a call of this ledger waits for the
+    /// pool, and at the end of the first call that ends over 200 milliseconds after the pool lent it: so long may others wait who
+    /// use an exhausted pool. The price, too: between two calls the pool's hooks `after_release` and `before_acquire` do not see
+    /// it. Leave it off when they reset what a body may leave in a session.
     /// Default: `false`.
     pub fn reuse_connections(mut self, allowed: bool) -> Self {
         self.settings.reuse_connections = allowed;

@@ -129,7 +129,7 @@ async fn a_relay_does_not_read_what_is_delayed_again_and_again<DB: ShopDb>(db: T
     assert!(read < 5 * DELAYED, "{read} rows were read");
 }
 
-/// By the only session of this pool, which ends.
+/// By the only session of this pool.
 async fn rows_read<DB: ShopDb>(db: &TestDb<DB>, pool: Pool<DB>) -> u64 {
     let read = match DB::NAME {
         "PostgreSQL" => {
