@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::{Handler, backoff::pause},
+    model::{Handler, backoff::pause_after_conflict},
     store::{self, Dialect, Fault},
 };
 
@@ -39,7 +39,7 @@ impl<E> Turns<E> {
             return None;
         }
         self.taken += 1;
-        Some(pause(self.taken))
+        Some(pause_after_conflict(self.taken))
     }
 
     /// A conflict can surface in the body, or only when the database checks at the commit.

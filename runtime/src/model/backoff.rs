@@ -11,6 +11,14 @@ pub(crate) fn pause(tries: u32) -> Duration {
     Duration::from_micros(full / 2 + random() % (full / 2))
 }
 
+/// Before a body runs again: ten times as long.
+///
+/// PostgreSQL refuses a serializable transaction also when it began before the commit it is in conflict with was to be seen, and
+/// that commit takes as long as the disk and a synchronous standby do. Shorter pauses spent three retries within one such commit.
+pub(crate) fn pause_after_conflict(tries: u32) -> Duration {
+    pause(tries) * 10
+}
+
 /// Takes a random part of up to a half off.
 pub(crate) fn jittered(full: Duration) -> Duration {
     let half = u64::try_from(full.as_micros() / 2).unwrap_or(u64::MAX);
@@ -20,4 +28,16 @@ pub(crate) fn jittered(full: Duration) -> Duration {
 /// The standard library seeds every hasher at random: enough for jitter.
 fn random() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_retries_of_a_body_outlast_a_slow_commit() {
+        let spent: Duration = (1..=3).map(pause_after_conflict).sum();
+        assert!(spent >= Duration::from_millis(35), "{spent:?}");
+        assert!(spent < Duration::from_millis(70), "{spent:?}");
+    }
 }
