@@ -38,7 +38,7 @@ pub use db::TestDb;
 pub use logs::LogCapture;
 pub use matrix::{available, run};
 pub use proxy::Proxy;
-pub use server::{Disposal, OptionsOf, TestServer};
+pub use server::{Disposal, OptionsOf, TestServer, is_mariadb, process_list};
 pub use worker::Worker;
 
 // The macros name it by this path, so that a test file needs no import for them.

@@ -1,6 +1,6 @@
 //! The configuration of a relay: a TOML file, every mistake with its place.
 
-use std::{fmt::Display, net::SocketAddr, ops::Range, time::Duration};
+use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 use toml::{
@@ -138,7 +138,7 @@ impl SinkConfig<'_> {
         feature = "sqs",
         feature = "webhook"
     ))]
-    pub(crate) fn wrong(&self, message: impl Display) -> Failure {
+    pub(crate) fn wrong(&self, message: impl std::fmt::Display) -> Failure {
         self.source.wrong(&self.place, message)
     }
 }

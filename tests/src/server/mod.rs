@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::{Connection, Database};
 use tempfile::TempDir;
 
+pub use mysql::{is_mariadb, process_list};
+
 /// What a connection of this database is opened with.
 pub type OptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 

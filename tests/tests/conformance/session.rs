@@ -1,7 +1,7 @@
 //! I8: a connection goes back to the pool as it came, whatever the call's end was, and the body runs under the session's settings.
 
 use effectively::{ErrorKind, Ledger};
-use effectively_tests::{TestDb, on_every_database};
+use effectively_tests::{TestDb, is_mariadb, on_every_database};
 
 use crate::shop::{Shop, ShopDb, ShopError, insert, kind, order_on, shop_key};
 
@@ -57,14 +57,17 @@ async fn a_pool_of_one_serves_on_after_every_end_of_a_call<DB: ShopDb>(db: TestD
 }
 
 /// Everything that a call sets, as text.
-fn settings<DB: ShopDb>() -> &'static str {
+async fn settings<DB: ShopDb>(db: &TestDb<DB>) -> &'static str {
     match DB::NAME {
         "PostgreSQL" => {
             "select concat_ws(' ', current_setting('lock_timeout'), current_setting('client_connection_check_interval'), \
              current_setting('transaction_isolation'), coalesce(nullif(current_setting('effectively.attempt', true), ''), 'none'))"
         }
-        "MySQL" => {
+        "MySQL" if is_mariadb(&db.texts("select version()").await.concat()) => {
             "select concat_ws(' ', @@session.autocommit, @@session.innodb_lock_wait_timeout, @@session.tx_isolation)"
+        }
+        "MySQL" => {
+            "select concat_ws(' ', @@session.autocommit, @@session.innodb_lock_wait_timeout, @@session.transaction_isolation)"
         }
         _ => "select foreign_keys || ' ' || timeout from pragma_foreign_keys, pragma_busy_timeout",
     }
@@ -73,9 +76,10 @@ fn settings<DB: ShopDb>() -> &'static str {
 async fn a_call_leaves_no_setting_behind<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;
     let ledger = Ledger::new(shop.db.pool_with(1, None));
+    let settings = settings(&shop.db).await;
     let look = async || {
         let mut connection = ledger.pool().acquire().await.expect("a connection");
-        DB::texts(&mut connection, settings::<DB>())
+        DB::texts(&mut connection, settings)
             .await
             .expect("settings")
     };

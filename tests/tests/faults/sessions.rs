@@ -1,6 +1,6 @@
 //! The words in which each server speaks of its sessions.
 
-use effectively_tests::TestDb;
+use effectively_tests::{TestDb, process_list};
 
 use crate::shop::{ShopDb, ShopError};
 
@@ -25,23 +25,31 @@ pub async fn end<DB: ShopDb>(db: &TestDb<DB>, session: i64) {
 pub async fn is_there<DB: ShopDb>(db: &TestDb<DB>, session: i64) -> bool {
     let sql = match DB::NAME {
         "PostgreSQL" => format!("select count(*) from pg_stat_activity where pid = {session}"),
-        _ => format!("select count(*) from information_schema.processlist where id = {session}"),
+        _ => format!(
+            "select count(*) from {} where id = {session}",
+            list(db).await
+        ),
     };
     db.number(&sql).await > 0
 }
 
 /// How many sessions on this database wait for the holder of a key.
 pub async fn waiting<DB: ShopDb>(db: &TestDb<DB>) -> i64 {
-    db.number(match DB::NAME {
+    let sql = match DB::NAME {
         "PostgreSQL" => {
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'".to_owned()
         }
-        _ => {
-            "select count(*) from information_schema.processlist \
-             where db = database() and id <> connection_id() and info like '%LOCK IN SHARE MODE%'"
-        }
-    })
-    .await
+        _ => format!(
+            "select count(*) from {} \
+             where db = database() and id <> connection_id() and info like '%LOCK IN SHARE MODE%'",
+            list(db).await
+        ),
+    };
+    db.number(&sql).await
+}
+
+async fn list<DB: ShopDb>(db: &TestDb<DB>) -> &'static str {
+    process_list(&db.texts("select version()").await.concat())
 }
 
 /// Bytes that only the message with the COMMIT of a call holds.

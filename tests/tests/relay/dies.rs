@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use effectively::fault::{self, Action};
 use effectively::sink::{Delivery, Memory, Sink};
-use effectively::{Emit, Envelope};
+use effectively::{Emit, Envelope, LeaseState};
 use effectively_tests::{TestDb, Worker, eventually, on_every_database};
 use serde::{Deserialize, Serialize};
 
@@ -207,13 +207,13 @@ async fn a_stopped_relay_settles_nothing_when_it_goes_on<DB: ShopDb>(db: TestDb<
     // The batch is noted, and not answered while the relay stands still.
     let (_, answer) = collector.batches.recv().await.expect("a batch");
     stopped.pause();
+    let leases = async || shop.ledger.outbox().leases().await.expect("the leases");
+    let stale = leases().await.iter().find_map(|lease| lease.holder);
     let down = Memory::new().judged_by(|_| Some(Delivery::unavailable("no route to host")));
     let other = Running::start(brisk(shop.elsewhere()).route("numbers", down));
     let taken = async || {
-        let leases = shop.ledger.outbox().leases().await.expect("the leases");
-        leases
-            .iter()
-            .all(|lease| lease.holder.is_some() && lease.epoch >= 2)
+        let others = |lease: &LeaseState| lease.holder.is_some_and(|holder| Some(holder) != stale);
+        leases().await.iter().all(others)
     };
     eventually(SOON, taken).await;
     let _ = answer.send(());
