@@ -88,7 +88,7 @@ async fn a_swallowed_deadlock_loses_the_transaction_and_frees_the_key<DB: ShopDb
             DB::execute(&mut theirs, "update stock set n = 2 where item = 2").await?;
             DB::execute(
                 &mut theirs,
-                "insert into orders select 'theirs' from information_schema.columns limit 50",
+                "insert into orders with recursive n(n) as (select 1 union all select n + 1 from n where n < 50) select 'theirs' from n",
             )
             .await?;
             let (deadlock, _) = tokio::join!(
