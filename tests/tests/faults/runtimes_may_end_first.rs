@@ -37,13 +37,18 @@ async fn a_call_is_dropped_safely_without_its_runtime<DB: ShopDb>(db: TestDb<DB>
         return Worker::say("no panic");
     }
     let db = open(db).await;
-    assert_eq!(db.worker(&()).finish().await, ["no panic"]);
+    let said = db.worker(&()).finish().await;
+    let answered_ok = match said.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["true", "no panic"] => true,
+        ["false", "no panic"] => false,
+        _ => panic!("{said:?}"),
+    };
     let ledger = Ledger::new(db.pool().clone());
     for key in ["plain thread", "InTheCall", "BeforeTheDrop"] {
         assert_eq!(settled(&db).await.orders_of(key), [""; 0], "{key}");
         answered(order(&ledger, key, Body::Returns).await);
     }
-    let there = if DB::VARIABLE.is_none() { 1 } else { 0 };
+    let there = usize::from(answered_ok);
     let book = settled(&db).await;
     assert_eq!(book.orders_of("BeforeTheAnswer").len(), there);
     assert_eq!(book.orders_of("AfterTheCall").len(), 1);
@@ -118,8 +123,9 @@ fn end_a_runtime<DB: ShopDb>(pool: sqlx::Pool<DB>, end: End) {
             gate.open();
             let next = Builder::new_current_thread().enable_all().build();
             let answer = next.expect("a runtime").block_on(call);
-            // A network's connection has ended with its runtime, a file's has not.
-            assert_eq!(answer.is_ok(), DB::VARIABLE.is_none(), "{answer:?}");
+            // A network's connection ends with its runtime, unless what it waits for is already there. A file's does not.
+            assert!(answer.is_ok() || DB::VARIABLE.is_some(), "{answer:?}");
+            Worker::say(answer.is_ok());
         }
         End::AfterTheCall => {
             let call = order(&ledger, "AfterTheCall", Body::Returns);
