@@ -72,8 +72,8 @@ impl TestServer for MySql {
     plain_statements!();
 }
 
-/// The table of the sessions. MySQL's in `information_schema` cannot be read while any session runs a statement with bytes that are
-/// no UTF-8, as every claim has; MariaDB's `performance_schema` is off.
+/// The table of the sessions. MySQL's in `information_schema` cannot be read while any session's statement holds bytes that are no
+/// UTF-8, such as the parameters of a finish; MariaDB's `performance_schema` is off.
 pub fn process_list(version: &str) -> &'static str {
     if is_mariadb(version) {
         "information_schema.processlist"

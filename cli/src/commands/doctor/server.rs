@@ -114,7 +114,7 @@ fn transactions(state: &ServerState) -> Vec<Finding> {
         None if state.setting("autocommit").is_some() => {
             findings.push(Finding::not_checked(
                 CHECK,
-                "this user has not the privilege PROCESS (on MySQL: SELECT on performance_schema)",
+                "this user may lack the privilege PROCESS, or on MySQL SELECT on performance_schema",
             ));
         }
         None => {}

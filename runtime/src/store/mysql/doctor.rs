@@ -2,11 +2,12 @@
 
 use sqlx::{MySql, MySqlConnection};
 
-use super::Sql;
+use super::{Sql, number};
 use crate::{
     model::KeyHash,
     store::doctor::{
-        DoctorVerbs, KeyState, Leftovers, ServerState, leftovers_of, long_of, state_of,
+        DoctorVerbs, KeyState, Leftovers, LongTransaction, ServerState, leftovers_of, long_of,
+        state_of,
     },
 };
 
@@ -20,9 +21,15 @@ const LONG: &str = "SELECT CAST(trx_mysql_thread_id AS SIGNED), \
     FROM information_schema.innodb_trx WHERE trx_mysql_thread_id <> CONNECTION_ID() \
     AND trx_started < CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM') - INTERVAL 60 SECOND ORDER BY trx_started LIMIT 100";
 
-/// On MySQL, which cannot read `innodb_trx` while any session runs a statement with bytes that are no UTF-8 (error 3854, seen on
-/// 9.7), as every claim has. MariaDB's `performance_schema` is off.
-const LONG_ON_MYSQL: &str = "SELECT CAST(t.processlist_id AS SIGNED), CAST(e.timer_wait DIV 1000000000 AS SIGNED), \
+/// MySQL cannot read `innodb_trx` while any session's statement holds bytes or characters that its old `utf8` lacks, such as the
+/// parameters of a finish (seen on 9.7).
+const CANNOT_CONVERT: u16 = 3854;
+
+/// Whether the server keeps what [`LONG_INSTEAD`] reads. MySQL does by default.
+const WATCHED: &str = "SELECT count(*) FROM performance_schema.setup_consumers \
+    WHERE name = 'events_transactions_current' AND enabled = 'YES'";
+
+const LONG_INSTEAD: &str = "SELECT CAST(t.processlist_id AS SIGNED), CAST(e.timer_wait DIV 1000000000 AS SIGNED), \
     IF(t.processlist_command = 'Sleep', 'idle', 'running') \
     FROM performance_schema.events_transactions_current AS e JOIN performance_schema.threads AS t ON t.thread_id = e.thread_id \
     WHERE e.state = 'ACTIVE' AND e.timer_wait > 60 * 1000000000000 AND t.processlist_id <> CONNECTION_ID() \
@@ -31,7 +38,7 @@ const LONG_ON_MYSQL: &str = "SELECT CAST(t.processlist_id AS SIGNED), CAST(e.tim
 impl DoctorVerbs for MySql {
     async fn server(conn: &mut MySqlConnection) -> sqlx::Result<ServerState> {
         let version = sqlx::query_scalar("SELECT VERSION()").persistent(false);
-        let version: String = version.fetch_one(&mut *conn).await?;
+        let version = version.fetch_one(&mut *conn).await?;
         let settings = sqlx::query_as(SETTINGS).persistent(false);
         let mut settings: Vec<(String, String)> = settings.fetch_all(&mut *conn).await?;
         let known = |settings: &[(String, String)]| {
@@ -46,15 +53,9 @@ impl DoctorVerbs for MySql {
             }
         }
         settings.retain(|(name, _)| name != "tx_isolation");
-        let long = match version.contains("MariaDB") {
-            true => LONG,
-            false => LONG_ON_MYSQL,
-        };
-        let long = sqlx::query_as(long).persistent(false);
-        // Needs a privilege that an application's user often has not: PROCESS, and on MySQL SELECT on `performance_schema`.
-        let long: sqlx::Result<Vec<(i64, i64, String)>> = long.fetch_all(conn).await;
-        let long = match long {
-            Ok(long) => Some(long.into_iter().map(long_of).collect()),
+        // Needs a privilege that an application's user often has not: PROCESS, and SELECT on `performance_schema`.
+        let long = match long(conn).await {
+            Ok(long) => long,
             Err(sqlx::Error::Database(_)) => None,
             Err(error) => return Err(error),
         };
@@ -94,4 +95,25 @@ impl DoctorVerbs for MySql {
         let row = sqlx::query_as(statement).bind(hash.0.to_vec());
         row.fetch_optional(conn).await.map(state_of)
     }
+}
+
+/// `None` if the server does not say.
+async fn long(conn: &mut MySqlConnection) -> sqlx::Result<Option<Vec<LongTransaction>>> {
+    let found: sqlx::Result<Vec<(i64, i64, String)>> = sqlx::query_as(LONG)
+        .persistent(false)
+        .fetch_all(&mut *conn)
+        .await;
+    let found = match found {
+        Err(error) if number(&error) == Some(CANNOT_CONVERT) => {
+            let watched = sqlx::query_scalar(WATCHED).persistent(false);
+            let watched: i64 = watched.fetch_one(&mut *conn).await?;
+            if watched == 0 {
+                return Ok(None);
+            }
+            let instead = sqlx::query_as(LONG_INSTEAD).persistent(false);
+            instead.fetch_all(conn).await?
+        }
+        found => found?,
+    };
+    Ok(Some(found.into_iter().map(long_of).collect()))
 }
