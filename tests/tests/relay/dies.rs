@@ -209,10 +209,11 @@ async fn a_stopped_relay_settles_nothing_when_it_goes_on<DB: ShopDb>(db: TestDb<
     stopped.pause();
     let leases = async || shop.ledger.outbox().leases().await.expect("the leases");
     let stale = leases().await.iter().find_map(|lease| lease.holder);
+    let stale = stale.expect("the leases of the relay that stands still");
     let down = Memory::new().judged_by(|_| Some(Delivery::unavailable("no route to host")));
     let other = Running::start(brisk(shop.elsewhere()).route("numbers", down));
     let taken = async || {
-        let others = |lease: &LeaseState| lease.holder.is_some_and(|holder| Some(holder) != stale);
+        let others = |lease: &LeaseState| lease.holder.is_some_and(|holder| holder != stale);
         leases().await.iter().all(others)
     };
     eventually(SOON, taken).await;

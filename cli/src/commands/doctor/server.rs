@@ -114,7 +114,7 @@ fn transactions(state: &ServerState) -> Vec<Finding> {
         None if state.setting("autocommit").is_some() => {
             findings.push(Finding::not_checked(
                 CHECK,
-                "this user may lack the privilege PROCESS, or on MySQL SELECT on performance_schema",
+                "it takes the privilege PROCESS; on MySQL at times also SELECT on performance_schema, and its consumer events_transactions_current",
             ));
         }
         None => {}

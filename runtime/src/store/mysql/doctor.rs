@@ -53,7 +53,7 @@ impl DoctorVerbs for MySql {
             }
         }
         settings.retain(|(name, _)| name != "tx_isolation");
-        // Needs a privilege that an application's user often has not: PROCESS, and SELECT on `performance_schema`.
+        // Needs a privilege that an application's user often has not: PROCESS, or SELECT on `performance_schema` for the second source.
         let long = match long(conn).await {
             Ok(long) => long,
             Err(sqlx::Error::Database(_)) => None,
