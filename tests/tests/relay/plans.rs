@@ -13,7 +13,7 @@ use crate::shop::{Numbered, Running, SOON, Shop, ShopDb, brisk};
 on_every_database!([postgres]
     a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown,
     no_plan_is_compiled,
-    the_backlog_is_counted_without_reading_the_keys_that_are_kept,
+    what_operators_ask_reads_none_of_the_keys_that_are_kept,
 );
 on_every_database!([postgres, mysql] a_relay_does_not_read_what_is_delayed_again_and_again);
 
@@ -72,7 +72,7 @@ async fn no_plan_is_compiled<DB: ShopDb>(db: TestDb<DB>) {
     );
 }
 
-async fn the_backlog_is_counted_without_reading_the_keys_that_are_kept<DB: ShopDb>(db: TestDb<DB>) {
+async fn what_operators_ask_reads_none_of_the_keys_that_are_kept<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;
     let key = "sha256(n::text::bytea), 'orders', '\\x00'";
     let kept = format!(
@@ -89,6 +89,7 @@ async fn the_backlog_is_counted_without_reading_the_keys_that_are_kept<DB: ShopD
     let ledger = Ledger::new(pool.clone());
     let backlog = ledger.outbox().backlog().await.expect("a backlog");
     assert_eq!(backlog.interrupted_keys, 1);
+    assert_eq!(ledger.interrupted().await.expect("a list").len(), 1);
     pool.close().await;
     // Its session tells all at once, and nobody else has looked at this table.
     let told =

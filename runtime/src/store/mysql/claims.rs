@@ -15,6 +15,7 @@ pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome I
 pub(super) const COMPLETE: &str =
     "UPDATE {claims} SET outcome = ? WHERE id = ? AND attempt = ? AND outcome IS NULL";
 
+/// Reads all claims: one that its body committed is interrupted, too, and expires when it would have.
 pub(super) const INTERRUPTED: &str = "SELECT scope, id, TIMESTAMPDIFF(SECOND, '1970-01-01', created_at) FROM {claims} WHERE outcome IS NULL ORDER BY created_at LIMIT ?";
 
 pub(super) const RELEASE: &str = "DELETE FROM {claims} WHERE id = ? AND outcome IS NULL";

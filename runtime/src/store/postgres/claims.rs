@@ -14,8 +14,9 @@ use crate::store::{answer_in, attempt_of, fingerprint_of, hex::Hex};
 const HOLDER: &str =
     "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= now()";
 
+/// Written as expired, so that an index finds it: operators must not have to read all outcomes that are kept.
 pub(super) const INTERRUPTED: &str = "SELECT scope, id, extract(epoch FROM created_at)::bigint FROM {claims} \
-     WHERE outcome IS NULL ORDER BY created_at LIMIT $1";
+     WHERE outcome IS NULL AND expires_at <= now() ORDER BY created_at LIMIT $1";
 
 pub(super) const RELEASE: &str = "DELETE FROM {claims} WHERE id = $1 AND outcome IS NULL";
 
@@ -242,14 +243,15 @@ fn while_committing(error: sqlx::Error) -> Unfinished {
     }
 }
 
-/// A row without outcome and gate is an interrupted key. Never over a row that is there: that one is another call's.
+/// A row without outcome and gate is an interrupted key. Never over a row that is there: that one is another call's. It stands
+/// where the index of ages begins, whatever the clock does later.
 pub(super) async fn interrupt(
     conn: &mut PgConnection,
     sql: &Sql,
     claim: &NewClaim<'_>,
 ) -> sqlx::Result<()> {
     let message = format!(
-        "INSERT INTO {} (id, scope, attempt, expires_at) VALUES ('\\x{}', '{}', '\\x{}', now()) ON CONFLICT DO NOTHING",
+        "INSERT INTO {} (id, scope, attempt, expires_at) VALUES ('\\x{}', '{}', '\\x{}', 'epoch') ON CONFLICT DO NOTHING",
         sql.claims,
         Hex(&claim.hash.0),
         claim.scope,

@@ -14,9 +14,11 @@ pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome I
 pub(super) const COMPLETE: &str =
     "UPDATE {claims} SET outcome = ?, gate = NULL WHERE id = ? AND attempt = ? AND gate = 1";
 
-pub(super) const INTERRUPT: &str = "INSERT INTO {claims} (id, scope, attempt, created_at, expires_at) VALUES (?, ?, ?, {now}, {now}) ON CONFLICT DO NOTHING";
+pub(super) const INTERRUPT: &str = "INSERT INTO {claims} (id, scope, attempt, created_at, expires_at) VALUES (?, ?, ?, {now}, 0) ON CONFLICT DO NOTHING";
 
-pub(super) const INTERRUPTED: &str = "SELECT scope, id, created_at / 1000 FROM {claims} WHERE outcome IS NULL ORDER BY created_at LIMIT ?";
+/// Written as expired, so that an index finds it: operators must not have to read all outcomes that are kept.
+pub(super) const INTERRUPTED: &str = "SELECT scope, id, created_at / 1000 FROM {claims} \
+     WHERE outcome IS NULL AND expires_at <= {now} ORDER BY created_at LIMIT ?";
 
 pub(super) const RELEASE: &str = "DELETE FROM {claims} WHERE id = ? AND outcome IS NULL";
 
@@ -138,7 +140,8 @@ fn while_committing(error: sqlx::Error) -> Unfinished {
     }
 }
 
-/// A row without outcome and gate is an interrupted key. Never over a row that is there: that one is another call's.
+/// A row without outcome and gate is an interrupted key. Never over a row that is there: that one is another call's. It stands
+/// where the index of ages begins, whatever the clock does later.
 pub(super) async fn interrupt(
     conn: &mut SqliteConnection,
     sql: &Sql,
