@@ -76,7 +76,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Keys,
     },
-    /// Deletes outcomes whose retention is over, beside traffic
+    /// Deletes outcomes and published events whose retention is over, beside traffic
     Purge,
     /// Looks for what is wrong with the database, the configuration and the brokers, and says what to do
     Doctor(Doctor),

@@ -6,7 +6,7 @@
 //! effectively relay              publishes events until it is told to stop
 //! effectively dead-letters …     list, show, retry, discard
 //! effectively keys …             show, interrupted, release
-//! effectively purge              deletes outcomes whose retention is over
+//! effectively purge              deletes outcomes and published events whose retention is over
 //! effectively doctor             looks for what is wrong, and says what to do
 //! ```
 //!

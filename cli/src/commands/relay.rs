@@ -97,7 +97,8 @@ fn configured<DB: Dialect>(mut relay: RelayBuilder<DB>, config: &Config<'_>) -> 
     }
     set! {
         batch: *batch, concurrency: *concurrency, lease: lease.0, poll: poll.0, linger: linger.0,
-        publish_timeout: publish_timeout.0, grace: grace.0, max_crashes: *max_crashes, source: source.as_str()
+        publish_timeout: publish_timeout.0, grace: grace.0, max_crashes: *max_crashes,
+        keep_published: keep_published.0, source: source.as_str()
     }
     relay
 }

@@ -57,6 +57,7 @@ pub(crate) struct RelayOptions {
     pub(crate) publish_timeout: Option<Period>,
     pub(crate) grace: Option<Period>,
     pub(crate) max_crashes: Option<u16>,
+    pub(crate) keep_published: Option<Period>,
     pub(crate) source: Option<String>,
     #[serde(default)]
     pub(crate) notify: bool,

@@ -33,11 +33,32 @@ async fn what_has_expired_is_purged_and_counted<DB: OperatorDb>(db: TestDb<DB>) 
     let expired = on(&db, &show).ends(0).json();
     assert_eq!(expired["state"], "free", "whether it is purged or not");
     let purged = on(&db, &["purge", "--json"]).ends(0);
-    assert_eq!(purged.json(), json!({ "purged": 3 }));
+    assert_eq!(purged.json(), json!({ "purged": 3, "purged_events": 0 }));
     assert_eq!(purged.err, "", "no bar without a terminal");
     assert_eq!(on(&db, &["purge"]).ends(0).out, "purged 0 outcomes\n");
     assert_eq!(
         db.number("select count(*) from effectively_claims").await,
         3
     );
+    let no_time = match DB::NAME {
+        "SQLite" => "0",
+        _ => "'2000-01-01'",
+    };
+    let kept = format!(
+        "insert into effectively_published (id, event_id, topic, type, partition_no, data, created_at, published_at, expires_at) \
+         select 1, {}, 't', 't', 0, {}, {no_time}, {no_time}, {no_time}",
+        if DB::NAME == "PostgreSQL" {
+            "gen_random_uuid()"
+        } else {
+            "x'00112233445566778899aabbccddeeff'"
+        },
+        if DB::NAME == "PostgreSQL" {
+            "'x'::bytea"
+        } else {
+            "x'00'"
+        },
+    );
+    db.execute(&kept).await;
+    let purged = on(&db, &["purge"]).ends(0).out;
+    assert_eq!(purged, "purged 0 outcomes and 1 published event\n");
 }

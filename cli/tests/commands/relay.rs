@@ -14,6 +14,7 @@ on_every_database!([sqlite] the_file_goes_before_the_command_line, it_does_not_b
 const STDOUT: &str = r#"
 [relay]
 poll = "20ms"
+keep_published = "1h"
 source = "/shop"
 
 [[route]]
@@ -69,6 +70,8 @@ async fn everything_is_published_and_a_signal_ends_it_in_order<DB: OperatorDb>(d
             "{status}"
         );
     }
+    let kept = "select count(*) from effectively_published";
+    assert_eq!(db.number(kept).await, 70, "as the file says");
 }
 
 async fn the_file_goes_before_the_command_line<DB: OperatorDb>(db: TestDb<DB>) {

@@ -95,20 +95,7 @@ impl<DB: Dialect> Ledger<DB> {
     /// # Errors
     /// [`ErrorKind::Unavailable`], [`ErrorKind::TablesMissing`] and [`ErrorKind::Database`]; batches before the error stay done.
     pub async fn purge(&self) -> Result<u64, Error> {
-        const BATCH: i64 = 1000;
-        let mut purged = 0;
-        loop {
-            let _writer = self.writers().turn().await?;
-            let mut lent = self.lend().await?;
-            let batch = DB::purge(lent.conn(), self.sql(), BATCH)
-                .await
-                .map_err(store::error::<DB>)?;
-            lent.give_back();
-            purged += batch;
-            if batch < BATCH.unsigned_abs() {
-                return Ok(purged);
-            }
-        }
+        self.purge_with(|_| {}).await
     }
 
     /// The oldest keys whose call ended its own transaction, at most 1,000. They are never run again by themselves: look

@@ -107,6 +107,36 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
         Ok(gone)
     }
 
+    /// Deletes published events that have been kept as long as the relay was told to, see
+    /// [`keep_published`](crate::RelayBuilder::keep_published), and answers how many. In batches of 1,000 rows, beside traffic.
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending); batches before the error stay done.
+    pub async fn purge_published(&self) -> Result<u64, Error> {
+        self.purge_published_with(|_| {}).await
+    }
+
+    /// Like [`purge_published`](Self::purge_published), and says after each batch how many events it has deleted so far.
+    ///
+    /// # Errors
+    /// As [`purge_published`](Self::purge_published).
+    pub async fn purge_published_with(&self, mut progress: impl FnMut(u64)) -> Result<u64, Error> {
+        const BATCH: i64 = 1000;
+        let mut purged = 0;
+        loop {
+            let _writer = self.ledger.writers().turn().await?;
+            let mut lent = self.ledger.lend().await?;
+            let batch = DB::purge_published(lent.conn(), self.ledger.sql(), BATCH).await;
+            let batch = batch.map_err(store::error::<DB>)?;
+            lent.give_back();
+            purged += batch;
+            progress(purged);
+            if batch < BATCH.unsigned_abs() {
+                return Ok(purged);
+            }
+        }
+    }
+
     /// Hands every event that is due to `publish`, one after the other in the order of the outbox, and removes each one after
     /// it was taken. Answers how many were. For tests, tools and small services; run one drain at a time.
     ///

@@ -56,6 +56,7 @@ impl<DB: Dialect> RelayBuilder<DB> {
                 publish_timeout: Duration::from_secs(30),
                 grace: Duration::from_secs(10),
                 max_crashes: 3,
+                keep_published: None,
                 source: "/effectively".into(),
             },
         }
@@ -122,6 +123,16 @@ impl<DB: Dialect> RelayBuilder<DB> {
         self
     }
 
+    /// Keeps published events in the table `effectively_published` for so long, for audits and for looking back; 1 second to
+    /// 3,650 days. By default they are deleted.
+    ///
+    /// The table is yours to read. [`Outbox::purge_published`](crate::Outbox::purge_published) deletes what has been kept long
+    /// enough: call it every few minutes, or run `effectively purge`. Keeping costs a second write of each event.
+    pub fn keep_published(mut self, retention: Duration) -> Self {
+        self.settings.keep_published = Some(retention);
+        self
+    }
+
     /// Who emits the events: the `source` of CloudEvents, a URI reference such as `/shop/orders`. Default: `/effectively`.
     pub fn source(mut self, source: impl Into<Arc<str>>) -> Self {
         self.settings.source = source.into();
@@ -151,6 +162,12 @@ impl<DB: Dialect> RelayBuilder<DB> {
         {
             return wrong("the longest pause is at least 1 millisecond and not below the shortest");
         }
+        let bounds = Duration::from_secs(1)..=Duration::from_secs(3650 * 24 * 3600);
+        if let Some(retention) = self.settings.keep_published
+            && !bounds.contains(&retention)
+        {
+            return wrong("published events are kept for 1 second to 3,650 days");
+        }
         let mut routes: Vec<Routed> = Vec::new();
         for (topics, route) in self.routes {
             let pattern = Pattern::new(&topics)?;
@@ -160,7 +177,7 @@ impl<DB: Dialect> RelayBuilder<DB> {
             routes.push(Routed::new(pattern, route));
         }
         let shared = Shared {
-            port: Port::new(self.ledger),
+            port: Port::new(self.ledger, self.settings.keep_published),
             routes: Routes::new(routes),
             partitions: Partitions::default(),
             settings: self.settings,

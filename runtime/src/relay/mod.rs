@@ -78,6 +78,7 @@ struct Settings {
     publish_timeout: Duration,
     grace: Duration,
     max_crashes: u16,
+    keep_published: Option<Duration>,
     source: Arc<str>,
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Port<DB: Dialect> {
     ledger: Ledger<DB>,
     /// Who asks: another one in each run, so that what an earlier run still has in flight is a stranger's.
     relay: Uuid,
+    /// For how long what is settled is kept.
+    keep: Option<Duration>,
 }
 
 /// One verb on a connection of the pool; `write` takes a turn in the queue of SQLite's one writer first.
@@ -34,10 +36,11 @@ macro_rules! ask {
 }
 
 impl<DB: Dialect> Port<DB> {
-    pub(super) fn new(ledger: Ledger<DB>) -> Self {
+    pub(super) fn new(ledger: Ledger<DB>, keep: Option<Duration>) -> Self {
         Self {
             ledger,
             relay: Uuid::new_v4(),
+            keep,
         }
     }
 
@@ -105,7 +108,7 @@ impl<DB: Dialect> Port<DB> {
         leases: &[Lease],
         events: &[(u16, i64)],
     ) -> Result<u64, Error> {
-        ask!(write self.settle(self.fence(leases), events))
+        ask!(write self.settle(self.fence(leases), events, self.keep))
     }
 
     pub(super) async fn postpone(

@@ -49,6 +49,8 @@ pub struct LongTransaction {
 pub struct Leftovers {
     /// Claims whose retention is over and that nobody has purged, counted up to 1,000,000.
     pub expired_claims: u64,
+    /// Published events that were kept long enough and that nobody has purged, counted up to 1,000,000.
+    pub expired_events: u64,
     /// Leases of relays that are not alive: they ended without giving them up.
     pub orphaned_leases: u64,
 }
@@ -114,9 +116,10 @@ pub(super) fn state_of(row: Option<Found>) -> KeyState {
     }
 }
 
-pub(super) fn leftovers_of((expired, orphaned): (i64, i64)) -> Leftovers {
+pub(super) fn leftovers_of((claims, events, orphaned): (i64, i64, i64)) -> Leftovers {
     Leftovers {
-        expired_claims: expired.unsigned_abs(),
+        expired_claims: claims.unsigned_abs(),
+        expired_events: events.unsigned_abs(),
         orphaned_leases: orphaned.unsigned_abs(),
     }
 }

@@ -9,10 +9,11 @@ use crate::error::{Error, ErrorKind};
 /// The default prefix of every table.
 const PREFIX: &str = "effectively_";
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "gate",
     "claims",
     "outbox",
+    "published",
     "dead_letters",
     "leases",
     "relays",
@@ -20,7 +21,13 @@ const TABLES: [&str; 7] = [
 ];
 
 /// Procedures and functions, on Postgres.
-const ROUTINES: [&str; 4] = ["claim", "complete_or_raise", "due", "settle"];
+const ROUTINES: [&str; 5] = [
+    "claim",
+    "complete_or_raise",
+    "due",
+    "settle",
+    "settle_and_keep",
+];
 
 /// Where the tables are. Both names are checked to be plain identifiers, so they need no quotes in any database.
 #[derive(Debug, Clone)]

@@ -176,12 +176,19 @@ pub trait RelayVerbs: Verbs {
         due: Due<'_>,
     ) -> impl Future<Output = sqlx::Result<Vec<Envelope>>> + Send;
 
-    /// Removes published events, and answers how many. Fewer: a lease is lost.
+    /// Removes published events, and answers how many. Fewer: a lease is lost. `keep`: for how long they are kept elsewhere.
     fn settle(
         conn: &mut Self::Connection,
         sql: &Self::Sql,
         fence: Fence<'_>,
         events: &[(u16, i64)],
+        keep: Option<Duration>,
+    ) -> impl Future<Output = sqlx::Result<u64>> + Send;
+    /// Deletes up to `limit` published events that have been kept long enough, and answers how many.
+    fn purge_published(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        limit: i64,
     ) -> impl Future<Output = sqlx::Result<u64>> + Send;
     /// Counts an attempt and lets the event wait. `false`: the lease is lost.
     fn postpone(

@@ -8,6 +8,7 @@ mod shop;
 
 mod delivers;
 mod dies;
+mod keeps;
 mod plans;
 mod refused;
 mod shares;

@@ -19,6 +19,7 @@ on_every_database!([postgres, mysql] a_relay_does_not_read_what_is_delayed_again
 
 const DUE: &str = "select count(*) from effectively_due('{5}', 10, 10, '{}', '{}')";
 const SETTLE: &str = "select effectively_settle('00112233-4455-6677-8899-aabbccddeeff', '{5, 5}', '{1, 1}', '{6, 70}')";
+const KEEP: &str = "select effectively_settle_and_keep('00112233-4455-6677-8899-aabbccddeeff', '{5, 5}', '{1, 1}', '{134, 198}', 1000)";
 /// Whole reads of the table in this transaction.
 const WHOLE_READS: &str =
     "select seq_scan from pg_stat_xact_user_tables where relname = 'effectively_outbox'";
@@ -39,6 +40,7 @@ async fn a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown<DB: S
     for _ in 0..USES {
         assert_eq!(number(&mut session, DUE).await, 0);
         assert_eq!(number(&mut session, SETTLE).await, 0);
+        assert_eq!(number(&mut session, KEEP).await, 0);
     }
     shop.db
         .execute(
@@ -58,6 +60,7 @@ async fn a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown<DB: S
         .expect("a transaction");
     assert_eq!(number(&mut session, DUE).await, 10);
     assert_eq!(number(&mut session, SETTLE).await, 2);
+    assert_eq!(number(&mut session, KEEP).await, 2);
     assert_eq!(number(&mut session, WHOLE_READS).await, 0);
 }
 
@@ -68,7 +71,11 @@ async fn no_plan_is_compiled<DB: ShopDb>(db: TestDb<DB>) {
     let told = "select proname::text from pg_proc where 'jit=off' = any (proconfig) order by 1";
     assert_eq!(
         shop.db.texts(told).await,
-        ["effectively_due", "effectively_settle"]
+        [
+            "effectively_due",
+            "effectively_settle",
+            "effectively_settle_and_keep"
+        ]
     );
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use effectively::Envelope;
 use effectively::sink::{Delivery, Memory, Sink};
+use effectively::{Envelope, RelayBuilder};
 use effectively_tests::{TestDb, eventually, on_every_database};
 use tokio::sync::Semaphore;
 
@@ -104,15 +104,15 @@ impl Sink for Stalling {
     }
 }
 
-async fn a_relay_whose_lease_ended_settles_nothing<DB: ShopDb>(db: TestDb<DB>) {
-    let shop = Shop::open(db).await;
+/// Publishes three events by a relay that has lost its leases when it comes to settling them.
+pub async fn publish_without_leases<DB: ShopDb>(shop: &Shop<DB>, relay: RelayBuilder<DB>) {
     shop.numbers(&["ada"], 0..3).await;
     let stalling = Stalling {
         go_on: Arc::new(Semaphore::new(0)),
         reached: Arc::new(Semaphore::new(0)),
         sink: Memory::new(),
     };
-    let stale = Running::start(brisk(shop.elsewhere()).route("numbers", stalling.clone()));
+    let stale = Running::start(relay.route("numbers", stalling.clone()));
     _ = stalling
         .reached
         .acquire()
@@ -125,6 +125,11 @@ async fn a_relay_whose_lease_ended_settles_nothing<DB: ShopDb>(db: TestDb<DB>) {
     stalling.go_on.add_permits(1);
     eventually(SOON, async || stalling.sink.len() >= 3).await;
     stale.stop().await;
+}
+
+async fn a_relay_whose_lease_ended_settles_nothing<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    publish_without_leases(&shop, brisk(shop.elsewhere())).await;
     assert_eq!(
         shop.pending().await,
         3,

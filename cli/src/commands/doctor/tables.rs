@@ -10,7 +10,7 @@ use crate::output::{count, span};
 /// An event that is due is published within a second; after this time nobody does.
 const LATE: Duration = Duration::from_secs(5 * 60);
 
-/// More expired claims than this cost lookups and disk.
+/// More expired claims or events than this cost lookups and disk.
 const MANY: u64 = 100_000;
 
 pub(super) fn judge(backlog: &Backlog, leftovers: &Leftovers) -> Vec<Finding> {
@@ -20,6 +20,7 @@ pub(super) fn judge(backlog: &Backlog, leftovers: &Leftovers) -> Vec<Finding> {
         dead_letters(backlog),
         interrupted(backlog),
         claims(leftovers),
+        kept(leftovers),
     ]
 }
 
@@ -95,6 +96,20 @@ fn claims(leftovers: &Leftovers) -> Finding {
             CHECK,
             format!("{what} whose retention is over"),
             "run `effectively purge` every few minutes, or `Ledger::purge` in your service",
+        )
+    } else {
+        Finding::ok(CHECK, format!("{what} to purge"))
+    }
+}
+
+fn kept(leftovers: &Leftovers) -> Finding {
+    const CHECK: &str = "expired_events";
+    let what = count(leftovers.expired_events, "published event");
+    if leftovers.expired_events > MANY {
+        Finding::warning(
+            CHECK,
+            format!("{what} kept long enough"),
+            "run `effectively purge` every few minutes, or `Outbox::purge_published` in your service",
         )
     } else {
         Finding::ok(CHECK, format!("{what} to purge"))

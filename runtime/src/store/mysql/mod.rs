@@ -21,6 +21,7 @@ mod claims;
 mod dead_letters;
 mod doctor;
 mod outbox;
+mod published;
 mod relay;
 
 /// The statements with this ledger's names in them.
@@ -90,6 +91,11 @@ impl Verbs for MySql {
                 include_str!("migrations/0001_claims_and_outbox.sql"),
             ),
             (2, "relay", include_str!("migrations/0002_relay.sql")),
+            (
+                3,
+                "published events",
+                include_str!("migrations/0003_published.sql"),
+            ),
         ]
     }
 

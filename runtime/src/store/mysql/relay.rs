@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{MySql, MySqlConnection, Row, mysql::MySqlRow, raw_sql};
+use sqlx::{Connection, MySql, MySqlConnection, Row, mysql::MySqlRow, raw_sql};
 use uuid::Uuid;
 
-use super::{Envelope, Sql, dead_letters, outbox};
+use super::{Envelope, Sql, dead_letters, outbox, published};
 use crate::store::relay::{
     Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, binary, held, holding,
     list, number, ttl_ms, waiting_room,
@@ -204,17 +204,33 @@ impl RelayVerbs for MySql {
         sql: &Sql,
         fence: Fence<'_>,
         events: &[(u16, i64)],
+        keep: Option<Duration>,
     ) -> sqlx::Result<u64> {
         let rows = events
             .iter()
             .map(|(partition, id)| (number(*partition), *id));
-        let statement = format!(
-            "DELETE o FROM {} WHERE {}",
+        let settled = format!(
+            "{} WHERE {}",
             by_key("e.p", rows),
             holding(fence, "{now}", &binary(fence.relay))
         );
-        let done = raw_sql(sql.fill(&statement)).execute(conn).await?;
+        let remove = sql.fill(&format!("DELETE o FROM {settled}"));
+        let Some(keep) = keep else {
+            return Ok(raw_sql(remove).execute(conn).await?.rows_affected());
+        };
+        let mut tx = conn.begin().await?;
+        published::keep(&mut tx, sql, &settled, keep).await?;
+        let done = raw_sql(remove).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(done.rows_affected())
+    }
+
+    async fn purge_published(
+        conn: &mut MySqlConnection,
+        sql: &Sql,
+        limit: i64,
+    ) -> sqlx::Result<u64> {
+        published::purge(conn, sql, limit).await
     }
 
     async fn postpone(

@@ -20,6 +20,7 @@ mod claims;
 mod dead_letters;
 mod doctor;
 mod outbox;
+mod published;
 mod relay;
 
 /// The statements with this ledger's names in them.
@@ -42,6 +43,7 @@ pub struct Sql {
     remove: Statement,
     due: Statement,
     settle: Statement,
+    settle_and_keep: Statement,
     version: Statement,
 }
 
@@ -77,6 +79,7 @@ impl Verbs for Postgres {
             remove: statement(outbox::REMOVE),
             due: statement(&relay::due(&names.full("due"))),
             settle: statement(&relay::settle(&names.full("settle"))),
+            settle_and_keep: statement(&published::settle(&names.full("settle_and_keep"))),
             version: statement("SELECT max(version) FROM {migrations}"),
         }
     }
@@ -89,6 +92,11 @@ impl Verbs for Postgres {
                 include_str!("migrations/0001_claims_and_outbox.sql"),
             ),
             (2, "relay", include_str!("migrations/0002_relay.sql")),
+            (
+                3,
+                "published events",
+                include_str!("migrations/0003_published.sql"),
+            ),
         ]
     }
 

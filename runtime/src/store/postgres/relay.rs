@@ -10,7 +10,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Envelope, Sql, dead_letters, outbox};
+use super::{Envelope, Sql, dead_letters, outbox, published};
 use crate::store::relay::{
     Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, held, number, numbers,
     ttl_ms, waiting_room,
@@ -161,6 +161,7 @@ impl RelayVerbs for Postgres {
         sql: &Sql,
         fence: Fence<'_>,
         events: &[(u16, i64)],
+        keep: Option<Duration>,
     ) -> sqlx::Result<u64> {
         let epochs: HashMap<u16, i64> = fence
             .leases
@@ -176,11 +177,23 @@ impl RelayVerbs for Postgres {
                 ids.push(*id);
             }
         }
-        let query = sqlx::query_scalar(sql.settle.sql())
+        let statement = match keep {
+            None => &sql.settle,
+            Some(_) => &sql.settle_and_keep,
+        };
+        let query = sqlx::query_scalar(statement.sql())
             .bind(fence.relay)
             .bind(partitions);
-        let settled: i64 = query.bind(tokens).bind(ids).fetch_one(conn).await?;
+        let mut query = query.bind(tokens).bind(ids);
+        if let Some(keep) = keep {
+            query = query.bind(ttl_ms(keep));
+        }
+        let settled: i64 = query.fetch_one(conn).await?;
         Ok(settled.unsigned_abs())
+    }
+
+    async fn purge_published(conn: &mut PgConnection, sql: &Sql, limit: i64) -> sqlx::Result<u64> {
+        published::purge(conn, sql, limit).await
     }
 
     async fn postpone(

@@ -35,6 +35,7 @@ impl DoctorVerbs for Sqlite {
     async fn leftovers(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Leftovers> {
         let statement = sql.fill(
             "SELECT (SELECT count(*) FROM (SELECT 1 FROM {claims} WHERE outcome IS NOT NULL AND expires_at <= {now} LIMIT 1000000)), \
+             (SELECT count(*) FROM (SELECT 1 FROM {published} WHERE expires_at <= {now} LIMIT 1000000) AS kept), \
              (SELECT count(*) FROM {leases} AS l WHERE l.holder IS NOT NULL \
               AND NOT EXISTS (SELECT 1 FROM {relays} AS r WHERE r.id = l.holder AND r.expires_at > {now}))",
         );

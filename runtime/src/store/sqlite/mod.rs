@@ -19,6 +19,7 @@ mod claims;
 mod dead_letters;
 mod doctor;
 mod outbox;
+mod published;
 mod relay;
 
 /// The statements with this ledger's names in them.
@@ -83,6 +84,11 @@ impl Verbs for Sqlite {
                 include_str!("migrations/0001_claims_and_outbox.sql"),
             ),
             (2, "relay", include_str!("migrations/0002_relay.sql")),
+            (
+                3,
+                "published events",
+                include_str!("migrations/0003_published.sql"),
+            ),
         ]
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Row, Sqlite, SqliteConnection, raw_sql, sqlite::SqliteRow};
+use sqlx::{Connection, Row, Sqlite, SqliteConnection, raw_sql, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Envelope, Sql, dead_letters, outbox};
+use super::{Envelope, Sql, dead_letters, outbox, published};
 use crate::store::relay::{
     Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, binary, held, list,
     number, ttl_ms, waiting_room,
@@ -188,14 +188,30 @@ impl RelayVerbs for Sqlite {
         sql: &Sql,
         fence: Fence<'_>,
         events: &[(u16, i64)],
+        keep: Option<Duration>,
     ) -> sqlx::Result<u64> {
-        let statement = format!(
-            "DELETE FROM {{outbox}} WHERE id IN ({}) AND partition_no IN ({})",
+        let settled = format!(
+            "id IN ({}) AND partition_no IN ({})",
             list(events.iter().map(|(_, id)| *id)),
             still_held(fence)
         );
-        let done = raw_sql(sql.fill(&statement)).execute(conn).await?;
+        let remove = sql.fill(&format!("DELETE FROM {{outbox}} WHERE {settled}"));
+        let Some(keep) = keep else {
+            return Ok(raw_sql(remove).execute(conn).await?.rows_affected());
+        };
+        let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+        published::keep(&mut tx, sql, &settled, keep).await?;
+        let done = raw_sql(remove).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(done.rows_affected())
+    }
+
+    async fn purge_published(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        limit: i64,
+    ) -> sqlx::Result<u64> {
+        published::purge(conn, sql, limit).await
     }
 
     async fn postpone(
