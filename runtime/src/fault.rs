@@ -9,7 +9,7 @@ pub(crate) async fn point(_: &'static str) -> sqlx::Result<()> {
 #[cfg(feature = "fault-points")]
 pub(crate) use armed::point;
 #[cfg(feature = "fault-points")]
-pub use armed::{AFTER_PUBLISH, Action, POINTS, arm, fired};
+pub use armed::{AFTER_KEEP, AFTER_PUBLISH, Action, POINTS, arm, fired};
 
 #[cfg(feature = "fault-points")]
 mod armed {
@@ -20,6 +20,9 @@ mod armed {
 
     /// Where a relay stands between publishing a batch and settling it.
     pub const AFTER_PUBLISH: &str = "after_publish";
+
+    /// Where a relay has copied published events that it keeps, and has not removed them yet. PostgreSQL does both at once.
+    pub const AFTER_KEEP: &str = "after_keep";
 
     /// Every point of a call, in the order in which it passes them.
     pub const POINTS: [&str; 6] = [

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use effectively::fault::{self, Action};
 use effectively::sink::Memory;
 use effectively::{Emit, ErrorKind, Ledger, Relay};
-use effectively_tests::{TestDb, on_every_database};
+use effectively_tests::{TestDb, Worker, on_every_database};
 
 use crate::shares::publish_without_leases;
 use crate::shop::{Numbered, Running, Shop, ShopDb, brisk};
@@ -18,6 +19,7 @@ on_every_database!(
     many_are_purged_in_batches_and_younger_ones_stay,
     tables_of_another_name_keep_too,
 );
+on_every_database!([mysql, sqlite] a_relay_that_dies_between_keeping_and_removing_has_done_neither);
 on_every_database!([postgres] a_schema_of_its_own_keeps_too);
 on_every_database!([sqlite] a_time_out_of_bounds_is_refused);
 
@@ -97,6 +99,26 @@ async fn a_relay_whose_lease_ended_keeps_nothing<DB: ShopDb>(db: TestDb<DB>) {
     publish_without_leases(&shop, stale).await;
     assert_eq!(shop.pending().await, 3);
     assert_eq!(shop.db.number(KEPT).await, 0);
+}
+
+async fn a_relay_that_dies_between_keeping_and_removing_has_done_neither<DB: ShopDb>(
+    db: TestDb<DB>,
+) {
+    if Worker::input::<()>().is_some() {
+        fault::arm(Some((fault::AFTER_KEEP, Action::Kill)));
+        let relay = brisk(Shop::opened(db).ledger).route("numbers", Memory::new());
+        let relay = relay.keep_published(HOUR).build().expect("a relay");
+        let _ = relay.run(std::future::pending()).await;
+        return;
+    }
+    let shop = Shop::open(db).await;
+    shop.numbers(&["ada", "bob"], 0..10).await;
+    let ended = shop.db.worker(&()).exit().await;
+    assert!(!ended.success(), "it did not die");
+    assert_eq!(shop.pending().await, 20);
+    assert_eq!(shop.db.number(KEPT).await, 0);
+    assert_eq!(publish(&shop).await.len(), 20);
+    assert_eq!(shop.db.number(KEPT).await, 20);
 }
 
 /// Puts all that is kept back into the outbox, with these event ids.

@@ -201,6 +201,7 @@ impl RelayVerbs for Sqlite {
         };
         let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
         published::keep(&mut tx, sql, &settled, keep).await?;
+        crate::fault::point("after_keep").await?;
         let done = raw_sql(remove).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(done.rows_affected())
