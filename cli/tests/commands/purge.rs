@@ -40,23 +40,18 @@ async fn what_has_expired_is_purged_and_counted<DB: OperatorDb>(db: TestDb<DB>) 
         db.number("select count(*) from effectively_claims").await,
         3
     );
-    let no_time = match DB::NAME {
-        "SQLite" => "0",
-        _ => "'2000-01-01'",
+    let (id, data, long_ago) = match DB::NAME {
+        "PostgreSQL" => ("gen_random_uuid()", "'x'::bytea", "'2000-01-01'"),
+        "MySQL" => (
+            "x'00112233445566778899aabbccddeeff'",
+            "x'00'",
+            "'2000-01-01'",
+        ),
+        _ => ("x'00112233445566778899aabbccddeeff'", "x'00'", "0"),
     };
     let kept = format!(
         "insert into effectively_published (id, event_id, topic, type, partition_no, data, created_at, published_at, expires_at) \
-         select 1, {}, 't', 't', 0, {}, {no_time}, {no_time}, {no_time}",
-        if DB::NAME == "PostgreSQL" {
-            "gen_random_uuid()"
-        } else {
-            "x'00112233445566778899aabbccddeeff'"
-        },
-        if DB::NAME == "PostgreSQL" {
-            "'x'::bytea"
-        } else {
-            "x'00'"
-        },
+         select 1, {id}, 't', 't', 0, {data}, {long_ago}, {long_ago}, {long_ago}"
     );
     db.execute(&kept).await;
     let purged = on(&db, &["purge"]).ends(0).out;

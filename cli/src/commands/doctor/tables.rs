@@ -89,29 +89,48 @@ fn interrupted(backlog: &Backlog) -> Finding {
 }
 
 fn claims(leftovers: &Leftovers) -> Finding {
-    const CHECK: &str = "expired_claims";
     let what = count(leftovers.expired_claims, "outcome");
-    if leftovers.expired_claims > MANY {
-        Finding::warning(
-            CHECK,
-            format!("{what} whose retention is over"),
-            "run `effectively purge` every few minutes, or `Ledger::purge` in your service",
-        )
-    } else {
-        Finding::ok(CHECK, format!("{what} to purge"))
-    }
+    let many = leftovers.expired_claims > MANY;
+    let over = many.then_some((" whose retention is over", "Ledger::purge"));
+    to_purge("expired_claims", &what, over)
 }
 
 fn kept(leftovers: &Leftovers) -> Finding {
-    const CHECK: &str = "expired_events";
     let what = count(leftovers.expired_events, "published event");
-    if leftovers.expired_events > MANY {
-        Finding::warning(
-            CHECK,
-            format!("{what} kept long enough"),
-            "run `effectively purge` every few minutes, or `Outbox::purge_published` in your service",
-        )
-    } else {
-        Finding::ok(CHECK, format!("{what} to purge"))
+    let many = leftovers.expired_events > MANY;
+    let over = many.then_some((" kept long enough", "Outbox::purge_published"));
+    to_purge("expired_events", &what, over)
+}
+
+/// `too_many`: what is wrong with them, and the call that deletes them.
+fn to_purge(check: &str, what: &str, too_many: Option<(&str, &str)>) -> Finding {
+    match too_many {
+        None => Finding::ok(check, format!("{what} to purge")),
+        Some((wrong, call)) => Finding::warning(
+            check,
+            format!("{what}{wrong}"),
+            &format!("run `effectively purge` every few minutes, or `{call}` in your service"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::Level;
+
+    #[test]
+    fn rows_that_nobody_purges_are_a_warning_above_a_hundred_thousand() {
+        let mut leftovers = Leftovers::default();
+        for (expired, level) in [(MANY, Level::Ok), (MANY + 1, Level::Warning)] {
+            leftovers.expired_claims = expired;
+            leftovers.expired_events = expired;
+            let findings = judge(&Backlog::default(), &leftovers);
+            let expired = findings
+                .iter()
+                .filter(|finding| finding.check.starts_with("expired_"));
+            let levels: Vec<_> = expired.map(|finding| finding.level).collect();
+            assert_eq!(levels, [level, level]);
+        }
     }
 }
