@@ -36,7 +36,15 @@ where
     let mut tries = 0;
     loop {
         tries += 1;
-        let mut conn = pool.acquire().await.map_err(super::error::<DB>)?;
+        let mut conn = match pool.acquire().await {
+            Ok(conn) => conn,
+            // Opening a new file makes it a WAL file, for which SQLite waits for nobody, whatever its busy timeout.
+            Err(source) if tries < TRIES && DB::busy(&source) => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(source) => return Err(super::error::<DB>(source)),
+        };
         // Closed when this future is dropped: it may hold a lock.
         conn.close_on_drop();
         DB::lock_migrations(&mut conn)

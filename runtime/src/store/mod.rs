@@ -178,6 +178,10 @@ pub trait Verbs:
     fn sql(names: &Names) -> Self::Sql;
     fn migrations() -> &'static [(i64, &'static str, &'static str)];
     fn fault(error: &sqlx::Error) -> Fault;
+    /// Whether another process holds the whole database for a moment.
+    fn busy(_error: &sqlx::Error) -> bool {
+        false
+    }
 
     // Claims.
     fn holder(

@@ -1,10 +1,16 @@
 //! The toolkit's migrations run at every start, from many processes at once, and never touch the application's own.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use effectively::Ledger;
 use effectively_tests::{TestDb, on_every_database};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, SqlSafeStr};
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::SqliteJournalMode;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr, Sqlite, raw_sql};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::shop::{Shop, ShopDb};
 
@@ -27,6 +33,27 @@ async fn four_processes_may_migrate_at_once<DB: ShopDb>(db: TestDb<DB>) {
     assert_eq!(db.number(applied).await, Ledger::<DB>::SCHEMA_VERSION);
     let shop = Shop::open(db).await;
     shop.order("a").await.expect("an answer");
+}
+
+/// As the first of several processes does for a moment, while it makes the file a WAL file.
+#[test]
+fn a_migration_waits_for_a_process_that_holds_the_new_file() {
+    effectively_tests::run(async |db: TestDb<Sqlite>| {
+        let options = db.options(None);
+        let first = options.clone().journal_mode(SqliteJournalMode::Delete);
+        let mut first = first.connect().await.expect("a new file");
+        let hold = raw_sql("begin exclusive").execute(&mut first).await;
+        hold.expect("the whole file");
+
+        let options = options.busy_timeout(Duration::ZERO);
+        let ledger = Ledger::<Sqlite>::new(PoolOptions::new().connect_lazy_with(options));
+        let mut migration = pin!(ledger.migrate());
+        let held = timeout(Duration::from_secs(1), &mut migration).await;
+        assert!(held.is_err(), "it did not wait: {held:?}");
+
+        first.close().await.expect("the file is free");
+        migration.await.expect("the toolkit's tables");
+    });
 }
 
 async fn a_second_migration_keeps_what_is_there<DB: ShopDb>(db: TestDb<DB>) {

@@ -108,6 +108,11 @@ impl Verbs for Sqlite {
             _ => Fault::Other,
         }
     }
+
+    fn busy(error: &sqlx::Error) -> bool {
+        code(error).is_some_and(|code| code & 0xFF == 5)
+    }
+
     async fn holder(
         conn: &mut SqliteConnection,
         sql: &Sql,
