@@ -16,6 +16,7 @@ on_every_database!(
     a_relay_that_is_gone_is_replaced_when_its_leases_end,
     a_relay_whose_lease_ended_settles_nothing,
 );
+on_every_database!([postgres] an_event_is_settled_by_who_holds_its_lease_and_by_nobody_else);
 
 async fn relays_share_the_partitions_and_give_them_up_to_newcomers<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;
@@ -135,4 +136,34 @@ async fn a_relay_whose_lease_ended_settles_nothing<DB: ShopDb>(db: TestDb<DB>) {
         3,
         "nothing was settled by the stale relay"
     );
+}
+
+/// What the server decides by itself in one statement; elsewhere the relay's statements say it.
+async fn an_event_is_settled_by_who_holds_its_lease_and_by_nobody_else<DB: ShopDb>(db: TestDb<DB>) {
+    const HELD: &str = "holder = '00112233-4455-6677-8899-aabbccddeeff', epoch = 7, expires_at = now() + interval '1 minute'";
+    let shop = Shop::open(db).await;
+    shop.numbers(&["ada"], 0..2).await;
+    for (function, more) in [("settle", ""), ("settle_and_keep", ", 1000")] {
+        let settle = format!(
+            "select effectively_{function}('00112233-4455-6677-8899-aabbccddeeff', \
+             array[partition_no], array[7], array[id]{more}) from effectively_outbox limit 1"
+        );
+        for (lease, settled) in [
+            ("holder = gen_random_uuid()", 0),
+            ("epoch = 8", 0),
+            ("expires_at = now()", 0),
+            ("holder = holder", 1),
+        ] {
+            for change in [HELD, lease] {
+                let change = format!("update effectively_leases set {change}");
+                shop.db.execute(&change).await;
+            }
+            assert_eq!(
+                shop.db.number(&settle).await,
+                settled,
+                "{function}: {lease}"
+            );
+        }
+    }
+    assert_eq!(shop.pending().await, 0);
 }
