@@ -13,6 +13,7 @@ use crate::shop::{Numbered, Running, SOON, Shop, ShopDb, brisk};
 on_every_database!([postgres]
     a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown,
     no_plan_is_compiled,
+    a_look_at_the_first_events_does_not_read_all,
     what_operators_ask_reads_none_of_the_keys_that_are_kept,
 );
 on_every_database!([postgres, mysql] a_relay_does_not_read_what_is_delayed_again_and_again);
@@ -80,6 +81,29 @@ async fn no_plan_is_compiled<DB: ShopDb>(db: TestDb<DB>) {
             "effectively_settle_and_keep"
         ]
     );
+}
+
+async fn a_look_at_the_first_events_does_not_read_all<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    shop.db.execute("analyze effectively_outbox").await;
+    // Places are given out in another order than partitions.
+    shop.db
+        .execute(
+            "insert into effectively_outbox (event_id, topic, type, partition_no, data) \
+             select gen_random_uuid(), 'numbers', 'numbered.v1', (n * 37) % 128 - 64, '' from generate_series(1, 20000) as n",
+        )
+        .await;
+    let pool = shop.db.pool_with(1, None);
+    let ledger = Ledger::new(pool.clone());
+    let first = ledger.outbox().peek(3).await.expect("events");
+    let places: Vec<i64> = first.iter().map(|event| event.outbox_id).collect();
+    assert_eq!(places, [1, 2, 3]);
+    pool.close().await;
+    // Nobody else has read from it.
+    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'effectively_outbox'";
+    eventually(SOON, async || shop.db.number(read).await > 0).await;
+    let read = shop.db.number(read).await;
+    assert!(read <= 3 * 128, "{read} rows were read");
 }
 
 async fn what_operators_ask_reads_none_of_the_keys_that_are_kept<DB: ShopDb>(db: TestDb<DB>) {

@@ -75,7 +75,7 @@ impl Verbs for Postgres {
             release: statement(claims::RELEASE),
             purge: statement(claims::PURGE),
             pending: statement(outbox::PENDING),
-            read: statement(outbox::READ),
+            read: statement(&outbox::first()),
             remove: statement(outbox::REMOVE),
             due: statement(&relay::due(&names.full("due"))),
             settle: statement(&relay::settle(&names.full("settle"))),

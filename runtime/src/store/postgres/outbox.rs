@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     Attempt, Completion, Envelope, Isolation, NOTICE_LOST_CLIENT, Sql, Staged, begin_at, begin_with,
 };
+use crate::model::PARTITIONS;
 use crate::store::{
     headers_json, headers_of,
     hex::Hex,
@@ -22,8 +23,15 @@ pub(super) const PENDING: &str = "SELECT count(*) FROM {outbox}";
 pub(super) const ENVELOPE: &str = "id, event_id, topic, type, partition_key, partition_no, data, headers, traceparent, \
      (extract(epoch FROM created_at) * 1000)::bigint, attempts";
 
-pub(super) const READ: &str = "SELECT {envelope} FROM {outbox} \
-     WHERE available_at <= now() ORDER BY id LIMIT $1";
+/// The first of the firsts: an index leads to the beginning of each partition and each waiting room, none to the first id of all.
+pub(super) fn first() -> String {
+    format!(
+        "SELECT {{envelope}} FROM generate_series({}, {}) AS p (no), LATERAL (SELECT * FROM {{outbox}} \
+         WHERE partition_no = p.no AND available_at <= now() ORDER BY id LIMIT $1) AS first ORDER BY id LIMIT $1",
+        -PARTITIONS,
+        PARTITIONS - 1
+    )
+}
 
 /// By the primary key, where the event stands now or stood when it was read: a relay may have moved it.
 pub(super) const REMOVE: &str = "DELETE FROM {outbox} WHERE partition_no IN ($1, $2) AND id = $3";
@@ -166,10 +174,9 @@ pub(super) async fn read(
     sql: &Sql,
     limit: i64,
 ) -> sqlx::Result<Vec<Envelope>> {
-    let rows = sqlx::query(sql.read.sql())
-        .bind(limit)
-        .fetch_all(conn)
-        .await?;
+    // Planned anew each time: what suits a small outbox would read a large one 128 times.
+    let query = sqlx::query(sql.read.sql()).persistent(false);
+    let rows = query.bind(limit).fetch_all(conn).await?;
     rows.iter().map(envelope_of).collect()
 }
 
