@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use effectively::sink::Memory;
-use effectively::{Emit, Ledger};
+use effectively::sink::{Delivery, Memory};
+use effectively::{Emit, Ledger, Route};
 use effectively_tests::{TestDb, eventually, on_every_database};
 use sqlx::{Connection, PgConnection, Pool};
 
@@ -14,7 +14,12 @@ on_every_database!([postgres]
     a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown,
     no_plan_is_compiled,
     a_look_at_the_first_events_does_not_read_all,
+    a_relay_that_began_on_an_empty_outbox_does_not_read_all_for_a_refused_event,
     what_operators_ask_reads_none_of_the_keys_that_are_kept,
+);
+on_every_database!([postgres]
+    a_drain_that_began_on_an_empty_outbox_does_not_read_all_for_each_event,
+    a_purge_that_began_on_empty_tables_does_not_read_what_is_kept,
 );
 on_every_database!([postgres, mysql] a_relay_does_not_read_what_is_delayed_again_and_again);
 
@@ -83,16 +88,113 @@ async fn no_plan_is_compiled<DB: ShopDb>(db: TestDb<DB>) {
     );
 }
 
+async fn a_relay_that_began_on_an_empty_outbox_does_not_read_all_for_a_refused_event<DB: ShopDb>(
+    db: TestDb<DB>,
+) {
+    let shop = Shop::open(db).await;
+    shop.numbers(&["small"], 0..1).await;
+    shop.db.execute("delete from effectively_outbox").await;
+    shop.db.execute("vacuum analyze effectively_outbox").await;
+    let pool = shop.db.pool_with(1, None);
+    let sink = Memory::new()
+        .judged_by(|event| (event.attempts == 0).then(|| Delivery::rejected("not yet")));
+    let route =
+        Route::to(sink.clone()).backoff(Duration::from_millis(5), Duration::from_millis(10));
+    let relay = Running::start(brisk(Ledger::new(pool.clone())).route("numbers", route));
+    let one_more = async |number: u64| {
+        shop.numbers(&["refused once"], number..number + 1).await;
+        eventually(SOON, async || sink.len() as u64 > number).await;
+    };
+    for number in 0..USES as u64 {
+        one_more(number).await;
+    }
+    shop.db
+        .execute(
+            "insert into effectively_outbox (event_id, topic, type, partition_no, data, available_at) \
+             select gen_random_uuid(), 'numbers', 'numbered.v1', -1 - n % 64, '', now() + interval '1 hour' \
+             from generate_series(1, 20000) as n",
+        )
+        .await;
+    for number in USES as u64..USES as u64 + 3 {
+        one_more(number).await;
+    }
+    relay.stop().await;
+    let read = rows_read(&shop.db, pool).await;
+    assert!(read < 20_000, "{read} rows were read");
+}
+
+async fn a_drain_that_began_on_an_empty_outbox_does_not_read_all_for_each_event<DB: ShopDb>(
+    db: TestDb<DB>,
+) {
+    let shop = Shop::open(db).await;
+    let pool = shop.db.pool_with(1, None);
+    let ledger = Ledger::new(pool.clone());
+    for number in 0..USES as u64 {
+        shop.numbers(&["small"], number..number + 1).await;
+        shop.db.execute("vacuum analyze effectively_outbox").await;
+        let drained = ledger.outbox().drain(async |_| Ok::<_, ()>(())).await;
+        assert_eq!(drained.expect("an event"), 1);
+    }
+    fill(&shop).await;
+    let mut left = 10;
+    let outbox = ledger.outbox();
+    let drained = outbox.drain(async |_| {
+        left -= 1;
+        if left == 0 { Err(()) } else { Ok(()) }
+    });
+    assert!(drained.await.is_err(), "all was drained");
+    let read = rows_read(&shop.db, pool).await;
+    // The batch of a hundred is read from all partitions.
+    assert!(read < 20_000, "{read} rows were read");
+}
+
+async fn a_purge_that_began_on_empty_tables_does_not_read_what_is_kept<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    let tables = ["effectively_claims", "effectively_published"];
+    for table in tables {
+        shop.db.execute(&format!("vacuum analyze {table}")).await;
+    }
+    let pool = shop.db.pool_with(1, None);
+    let ledger = Ledger::new(pool.clone());
+    let purge = async || {
+        assert_eq!(ledger.purge().await.expect("a purge"), 0);
+        let purged = ledger.outbox().purge_published().await;
+        assert_eq!(purged.expect("a purge"), 0);
+    };
+    for _ in 0..USES {
+        purge().await;
+    }
+    shop.db
+        .execute(
+            "insert into effectively_claims (id, scope, attempt, outcome, expires_at) \
+             select sha256(n::text::bytea), 'orders', '\\x00', '\\x00', now() + interval '1 day' \
+             from generate_series(1, 20000) as n",
+        )
+        .await;
+    shop.db
+        .execute(
+            "insert into effectively_published (id, event_id, topic, type, partition_no, data, created_at, published_at, expires_at) \
+             select n, gen_random_uuid(), 'numbers', 'numbered.v1', 0, '', now(), now(), now() + interval '1 day' \
+             from generate_series(1, 20000) as n",
+        )
+        .await;
+    purge().await;
+    pool.close().await;
+    for table in tables {
+        let of = |what: &str| {
+            format!("select {what} from pg_stat_user_tables where relname = '{table}'")
+        };
+        let looks = of("seq_scan + idx_scan");
+        eventually(SOON, async || shop.db.number(&looks).await > USES as i64).await;
+        let read = shop.db.number(&of("seq_tup_read + idx_tup_fetch")).await;
+        assert!(read < 20_000, "{read} rows of {table} were read");
+    }
+}
+
 async fn a_look_at_the_first_events_does_not_read_all<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;
     shop.db.execute("analyze effectively_outbox").await;
-    // Places are given out in another order than partitions.
-    shop.db
-        .execute(
-            "insert into effectively_outbox (event_id, topic, type, partition_no, data) \
-             select gen_random_uuid(), 'numbers', 'numbered.v1', (n * 37) % 128 - 64, '' from generate_series(1, 20000) as n",
-        )
-        .await;
+    fill(&shop).await;
     let pool = shop.db.pool_with(1, None);
     let ledger = Ledger::new(pool.clone());
     let first = ledger.outbox().peek(3).await.expect("events");
@@ -162,6 +264,13 @@ async fn a_relay_does_not_read_what_is_delayed_again_and_again<DB: ShopDb>(db: T
     assert_eq!(shop.pending().await, DELAYED);
     let read = rows_read(&shop.db, pool).await;
     assert!(read < 5 * DELAYED, "{read} rows were read");
+}
+
+/// Places are given out in another order than partitions.
+async fn fill<DB: ShopDb>(shop: &Shop<DB>) {
+    let fill = "insert into effectively_outbox (event_id, topic, type, partition_no, data) \
+         select gen_random_uuid(), 'numbers', 'numbered.v1', (n * 37) % 128 - 64, '' from generate_series(1, 20000) as n";
+    shop.db.execute(fill).await;
 }
 
 /// By the only session of this pool.

@@ -290,7 +290,9 @@ pub(super) async fn release(
 }
 
 pub(super) async fn purge(conn: &mut PgConnection, sql: &Sql, limit: i64) -> sqlx::Result<u64> {
+    // Planned anew each time: what suits a new table would read all of a large one.
     Ok(sqlx::query(sql.purge.sql())
+        .persistent(false)
         .bind(limit)
         .execute(conn)
         .await?

@@ -185,7 +185,9 @@ pub(super) async fn remove(
     sql: &Sql,
     event: &Envelope,
 ) -> sqlx::Result<()> {
+    // Planned anew each time, for the same reason.
     sqlx::query(sql.remove.sql())
+        .persistent(false)
         .bind(number(event.partition))
         .bind(waiting_room(event.partition))
         .bind(event.outbox_id)

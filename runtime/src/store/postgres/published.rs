@@ -14,6 +14,8 @@ pub(super) async fn purge(conn: &mut PgConnection, sql: &Sql, limit: i64) -> sql
         "DELETE FROM {published} WHERE (id, event_id) IN (SELECT id, event_id FROM {published} \
          WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
     );
-    let done = sqlx::query(statement).bind(limit).execute(conn).await?;
+    // Planned anew each time: what suits a new table would read all of a large one.
+    let query = sqlx::query(statement).persistent(false);
+    let done = query.bind(limit).execute(conn).await?;
     Ok(done.rows_affected())
 }

@@ -133,7 +133,9 @@ impl RelayVerbs for Postgres {
              FROM {outbox} WHERE partition_no = ANY($1) AND attempts > 0",
         );
         let rooms: Vec<i16> = partitions.iter().copied().map(waiting_room).collect();
-        let rows = sqlx::query(statement).bind(rooms).fetch_all(conn).await?;
+        // Planned anew each time: what suits an empty outbox would read all of a large one.
+        let query = sqlx::query(statement).persistent(false);
+        let rows = query.bind(rooms).fetch_all(conn).await?;
         let waiting = |row: &PgRow| {
             Ok(Waiting {
                 partition: crate::store::partition_of(row.try_get(0)?),
