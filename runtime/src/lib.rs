@@ -1,6 +1,7 @@
 #![doc = include_str!("guide.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod broker;
 mod error;
 mod model;
 pub mod sink;

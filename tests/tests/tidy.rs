@@ -12,7 +12,8 @@ fn imports_go_downwards_only() {
         ("error.rs", vec![]),
         ("model", vec!["error"]),
         ("store", vec!["model", "error", "fault", "store"]),
-        ("sink", vec!["model", "error", "sink"]),
+        ("broker", vec!["model", "error", "broker"]),
+        ("sink", vec!["broker", "model", "error", "sink"]),
         (
             "relay",
             vec!["engine", "store", "sink", "model", "error", "fault"],
@@ -128,18 +129,40 @@ fn files_are_short() {
     assert!(long.is_empty(), "{long:#?}");
 }
 
+/// What it says to its broker, and how it understands the answers, is in the room `broker`. A webhook has no broker.
 #[test]
-fn a_sink_is_one_short_file_or_several() {
-    let long: Vec<_> = sources(&runtime().join("sink"))
-        .into_iter()
-        .filter(|file| *file != runtime().join("sink/mod.rs")) // the port itself
-        .filter(|file| {
-            let text = fs::read_to_string(file).expect("a source");
-            let product = text.split("#[cfg(test)]").next().unwrap_or_default();
-            product.lines().count() >= 250
-        })
-        .collect();
-    assert!(long.is_empty(), "{long:#?}");
+fn the_sink_of_a_broker_is_one_short_file() {
+    let sinks = runtime().join("sink");
+    let mut wrong = Vec::new();
+    for file in sources(&sinks) {
+        let text = fs::read_to_string(&file).expect("a source");
+        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_short = product.lines().count() < 250 || file == sinks.join("mod.rs"); // the port itself
+        let is_all = product.contains(" Sink for ") || file.ends_with("mod.rs");
+        if !is_short || !(is_all || file.starts_with(sinks.join("webhook"))) {
+            wrong.push(file);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_broker_imports_another() {
+    let brokers = ["kafka", "mqtt", "nats", "rabbitmq", "redis", "sqs"];
+    for room in ["broker", "sink"] {
+        for file in sources(&runtime().join(room)) {
+            let of_file = |broker: &str| file.to_string_lossy().contains(broker);
+            let text = code(&file);
+            for other in brokers.iter().filter(|other| !of_file(other)) {
+                assert!(
+                    !text.contains(&format!("broker::{other}"))
+                        && !text.contains(&format!("sink::{other}")),
+                    "{} imports {other}",
+                    file.display()
+                );
+            }
+        }
+    }
 }
 
 #[test]

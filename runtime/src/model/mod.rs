@@ -2,6 +2,7 @@
 
 pub(crate) mod attempt;
 pub(crate) mod backoff;
+pub(crate) mod delivery;
 pub(crate) mod envelope;
 pub(crate) mod event;
 pub(crate) mod fingerprint;

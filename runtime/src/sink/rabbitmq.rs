@@ -1,8 +1,5 @@
 //! The sink of RabbitMQ.
 
-mod confirms;
-mod message;
-
 use std::{fmt, future::Future, slice, time::Duration};
 
 use lapin::{
@@ -14,12 +11,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::{
-    confirms::{NOT_FOUND, Sent, Slot, late, lost, refusal},
-    message::{properties, short},
-};
 use super::{Boxed, Delivery, Sink};
-use crate::model::Envelope;
+use crate::{
+    broker::rabbitmq::{
+        confirms::{NOT_FOUND, Sent, Slot, late, lost, refusal},
+        message::{properties, short},
+    },
+    model::Envelope,
+};
 
 /// Publishes to RabbitMQ (AMQP 0-9-1), with publisher confirms. The event's topic is the name of a queue, or with
 /// [`exchange`](Self::exchange) the routing key.

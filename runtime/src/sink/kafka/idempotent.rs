@@ -13,15 +13,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    Misconfigured,
-    client::{Client, Topics},
-    config::{bound, require, settle},
-    reason, refusal,
-    round::Round,
-    slot::{Slot, Unfinished},
-};
 use crate::{
+    broker::kafka::{
+        Misconfigured,
+        client::{Client, Topics},
+        config::{bound, require, settle},
+        reason, refusal,
+        round::Round,
+        slot::{Slot, Unfinished},
+    },
     model::{Envelope, Lane},
     sink::{Delivery, Sink},
 };

@@ -10,14 +10,14 @@ use std::{
 use rdkafka::ClientConfig;
 use tokio::task::spawn_blocking;
 
-use super::{
-    Misconfigured,
-    client::{Client, Topics},
-    config::{bound, prefer, settle},
-    progress::Progress,
-    seat::Seat,
-};
 use crate::{
+    broker::kafka::{
+        Misconfigured,
+        client::{Client, Topics},
+        config::{bound, prefer, settle},
+        progress::Progress,
+        seat::Seat,
+    },
     model::Envelope,
     sink::{Delivery, Sink, Unavailable},
 };

@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 use super::Misconfigured;
 
 /// Sets what the sink's promise needs, and refuses another value. `names`: the setting and its aliases.
-pub(super) fn require(
+pub(crate) fn require(
     config: &mut ClientConfig,
     names: &[&str],
     allowed: &[&str],
@@ -27,14 +27,14 @@ pub(super) fn require(
 }
 
 /// Sets what the application has left open.
-pub(super) fn prefer(config: &mut ClientConfig, names: &[&str], value: &str) {
+pub(crate) fn prefer(config: &mut ClientConfig, names: &[&str], value: &str) {
     if names.iter().all(|name| config.get(name).is_none()) {
         config.set(names[0], value);
     }
 }
 
 /// What both sinks need.
-pub(super) fn settle(config: &mut ClientConfig) -> Result<(), Misconfigured> {
+pub(crate) fn settle(config: &mut ClientConfig) -> Result<(), Misconfigured> {
     require(config, &["enable.idempotence"], &["true"])?;
     require(config, &["acks", "request.required.acks"], &["all", "-1"])?;
     if config.get("partitioner") == Some("random") {
@@ -54,7 +54,7 @@ pub(super) fn settle(config: &mut ClientConfig) -> Result<(), Misconfigured> {
 }
 
 /// Takes a bound out of the configuration, in milliseconds.
-pub(super) fn bound(
+pub(crate) fn bound(
     config: &ClientConfig,
     names: &[&str],
     default: u64,

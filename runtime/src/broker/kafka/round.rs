@@ -2,21 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{
-    model::{Envelope, Lane},
-    sink::Delivery,
-};
+use crate::model::{Envelope, Lane, delivery::Delivery};
 
 /// The answers of one batch, and the lanes that have stopped.
-pub(super) struct Round<'a> {
-    pub(super) batch: &'a [Envelope],
-    pub(super) answers: Vec<Option<Delivery>>,
+pub(crate) struct Round<'a> {
+    pub(crate) batch: &'a [Envelope],
+    pub(crate) answers: Vec<Option<Delivery>>,
     /// The place of the event that stopped a lane: what comes later in it is held.
     stopped: HashMap<Lane, usize>,
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn new(batch: &'a [Envelope]) -> Self {
+    pub(crate) fn new(batch: &'a [Envelope]) -> Self {
         Self {
             batch,
             answers: vec![None; batch.len()],
@@ -24,7 +21,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    pub(super) fn answer(&mut self, place: usize, answer: Delivery) {
+    pub(crate) fn answer(&mut self, place: usize, answer: Delivery) {
         if !answer.is_published() {
             let first = self
                 .stopped
@@ -36,7 +33,7 @@ impl<'a> Round<'a> {
     }
 
     /// Whether the event still waits for an answer and nothing before it stands in its way.
-    pub(super) fn is_open(&self, place: usize) -> bool {
+    pub(crate) fn is_open(&self, place: usize) -> bool {
         let stopped = || {
             self.stopped
                 .get(&self.batch[place].lane())
@@ -45,14 +42,14 @@ impl<'a> Round<'a> {
         self.answers[place].is_none() && (self.stopped.is_empty() || !stopped())
     }
 
-    pub(super) fn open(&self) -> Vec<usize> {
+    pub(crate) fn open(&self) -> Vec<usize> {
         (0..self.batch.len())
             .filter(|place| self.is_open(*place))
             .collect()
     }
 
     /// What has no answer was held up by its lane.
-    pub(super) fn finish(self) -> Vec<Delivery> {
+    pub(crate) fn finish(self) -> Vec<Delivery> {
         self.answers
             .into_iter()
             .map(|answer| answer.unwrap_or(Delivery::Held))
@@ -61,7 +58,7 @@ impl<'a> Round<'a> {
 
     /// What the idempotent producer can send together: each place, and whether carefully. `warm` has the lanes of which the
     /// present producer has stored an event, and in which topic.
-    pub(super) fn step(
+    pub(crate) fn step(
         &self,
         suspects: &HashSet<String>,
         warm: &HashMap<Lane, &str>,

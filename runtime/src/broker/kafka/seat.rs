@@ -16,29 +16,29 @@ use super::{
     round::Round,
     transaction::{Failure, all, insist, is_fenced},
 };
-use crate::{
-    model::Envelope,
-    sink::{Delivery, Unavailable},
+use crate::model::{
+    Envelope,
+    delivery::{Delivery, Unavailable},
 };
 
-pub(super) struct Seat {
+pub(crate) struct Seat {
     /// With the transactional id.
-    pub(super) config: ClientConfig,
-    pub(super) progress: Progress,
-    pub(super) topics: Arc<Topics>,
+    pub(crate) config: ClientConfig,
+    pub(crate) progress: Progress,
+    pub(crate) topics: Arc<Topics>,
     /// `transaction.timeout.ms`.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
     /// None after anything unclear: what the broker makes of a late request must not hit the next transaction.
-    pub(super) client: Option<Client>,
+    pub(crate) client: Option<Client>,
     /// What the progress record holds: published, and perhaps still in the outbox.
-    pub(super) published: HashSet<i64>,
+    pub(crate) published: HashSet<i64>,
     /// Why nothing is published until the partition is assigned again.
-    pub(super) closed: Option<&'static str>,
+    pub(crate) closed: Option<&'static str>,
 }
 
 impl Seat {
     /// Makes the producer anew. That shuts out a former holder and ends its transaction; only then the record is final.
-    pub(super) fn open(&mut self) -> Result<(), Unavailable> {
+    pub(crate) fn open(&mut self) -> Result<(), Unavailable> {
         self.client = None;
         let unavailable = |error: KafkaError| Unavailable::new(reason(&error));
         let client = Client::new(&self.config).map_err(unavailable)?;
@@ -66,12 +66,12 @@ impl Seat {
         }
     }
 
-    pub(super) fn close(&mut self, why: &'static str) {
+    pub(crate) fn close(&mut self, why: &'static str) {
         self.client = None;
         self.closed = Some(why);
     }
 
-    pub(super) fn publish(&mut self, batch: &[Envelope]) -> Vec<Delivery> {
+    pub(crate) fn publish(&mut self, batch: &[Envelope]) -> Vec<Delivery> {
         let mut round = Round::new(batch);
         if let Err(unavailable) = self.publish_in(&mut round) {
             for (answer, event) in round.answers.iter_mut().zip(batch) {

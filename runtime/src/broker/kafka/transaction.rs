@@ -15,7 +15,7 @@ use rdkafka::{
 use tokio::time::timeout;
 
 use super::{reason, refusal};
-use crate::sink::{Delivery, Unavailable};
+use crate::model::delivery::{Delivery, Unavailable};
 
 /// How a transaction ended that was not committed.
 pub(super) enum Failure {

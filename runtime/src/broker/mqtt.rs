@@ -17,14 +17,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::sink::Delivery;
+use crate::model::delivery::Delivery;
 
 /// How many messages may be on their way at once. rumqttc keeps to the broker's Receive Maximum below that.
 const WINDOW: usize = 256;
 
 /// A connection that ends with its first error. What nobody has acknowledged by then is dropped, and so its waiters learn of it:
 /// rumqttc would send it again on the next connection, where nobody waits for it.
-pub(super) struct Session {
+pub(crate) struct Session {
     client: AsyncClient,
     max_packet: usize,
     window: Arc<Semaphore>,
@@ -45,7 +45,7 @@ struct Waiter {
 }
 
 impl Session {
-    pub(super) async fn open(options: MqttOptions) -> Result<Self, Delivery> {
+    pub(crate) async fn open(options: MqttOptions) -> Result<Self, Delivery> {
         let (client, mut events) = AsyncClient::new(options, WINDOW);
         let connected = loop {
             match events.poll().await {
@@ -71,16 +71,16 @@ impl Session {
         })
     }
 
-    pub(super) fn max_packet(&self) -> usize {
+    pub(crate) fn max_packet(&self) -> usize {
         self.max_packet
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !lock(&self.queue).closed && !self.task.is_finished()
     }
 
     /// Gives the message to rumqttc. What is received ends with an error when the connection does.
-    pub(super) async fn send(&self, message: Publish) -> oneshot::Receiver<PubAckReason> {
+    pub(crate) async fn send(&self, message: Publish) -> oneshot::Receiver<PubAckReason> {
         let (answer, acknowledged) = oneshot::channel();
         let Ok(_permit) = self.window.clone().acquire_owned().await else {
             return acknowledged;
@@ -102,7 +102,7 @@ impl Session {
     }
 
     /// Ends the connection, for all who use it.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.task.abort();
         close(&self.queue);
     }

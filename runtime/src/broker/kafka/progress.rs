@@ -16,16 +16,16 @@ const LONGEST: usize = 4_096 - 24;
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Where the records of one virtual partition are.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// The application's configuration, for connection and authentication.
-    pub(super) config: ClientConfig,
-    pub(super) group: String,
-    pub(super) topic: String,
+    pub(crate) config: ClientConfig,
+    pub(crate) group: String,
+    pub(crate) topic: String,
 }
 
 impl Progress {
     /// What the last transaction has published. Fails while a transaction of the partition is still open.
-    pub(super) fn read(&self) -> KafkaResult<HashSet<i64>> {
+    pub(crate) fn read(&self) -> KafkaResult<HashSet<i64>> {
         let mut ids = HashSet::new();
         let (mut slot, mut slots) = (0, 1);
         while slot < slots {
@@ -45,7 +45,7 @@ impl Progress {
     }
 
     /// The record as offsets and the groups that they are of.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         ids: &[i64],
     ) -> KafkaResult<Vec<(TopicPartitionList, ConsumerGroupMetadata)>> {

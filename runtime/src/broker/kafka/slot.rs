@@ -7,20 +7,20 @@ use rdkafka::{ClientConfig, error::KafkaError};
 use super::client::Client;
 
 /// A producer and how to make the next.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     config: ClientConfig,
     client: Mutex<Option<Arc<Client>>>,
 }
 
 impl Slot {
-    pub(super) fn new(config: ClientConfig) -> Self {
+    pub(crate) fn new(config: ClientConfig) -> Self {
         Self {
             config,
             client: Mutex::default(),
         }
     }
 
-    pub(super) fn client(&self) -> Result<Arc<Client>, KafkaError> {
+    pub(crate) fn client(&self) -> Result<Arc<Client>, KafkaError> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         match &*client {
             Some(client) => Ok(client.clone()),
@@ -29,7 +29,7 @@ impl Slot {
     }
 
     /// The next one is made when it is needed. Other calls that wait for this one get their answers at once.
-    pub(super) fn retire(&self, old: &Arc<Client>) {
+    pub(crate) fn retire(&self, old: &Arc<Client>) {
         self.client
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -39,9 +39,9 @@ impl Slot {
 }
 
 /// A call that is dropped while it waits: what it has queued must not go out later, one without the other.
-pub(super) struct Unfinished<'a> {
-    pub(super) slots: [&'a Slot; 2],
-    pub(super) clients: [Option<Arc<Client>>; 2],
+pub(crate) struct Unfinished<'a> {
+    pub(crate) slots: [&'a Slot; 2],
+    pub(crate) clients: [Option<Arc<Client>>; 2],
 }
 
 impl Drop for Unfinished<'_> {

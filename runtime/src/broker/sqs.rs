@@ -6,10 +6,10 @@ use aws_sdk_sqs::types::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{model::Envelope, sink::CONTENT_TYPE, sink::Delivery};
+use crate::model::{Envelope, delivery::Delivery, envelope::CONTENT_TYPE};
 
 /// The message, and how many bytes it counts for.
-pub(super) fn message(
+pub(crate) fn message(
     event: &Envelope,
     fifo: bool,
     at_most: usize,

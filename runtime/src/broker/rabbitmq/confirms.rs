@@ -10,7 +10,7 @@ use std::{
 use lapin::{Confirmation, ErrorKind, PublisherConfirm, types::ShortString};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{model::Envelope, sink::Delivery};
+use crate::model::{Envelope, delivery::Delivery};
 
 /// What was sent on a channel, in its order.
 ///
@@ -18,7 +18,7 @@ use crate::{model::Envelope, sink::Delivery};
 /// So the confirm of an unroutable event may look clean, and that of another one may hold its message. Here all returned
 /// messages of the channel are seen, and matched with their events by the id.
 #[derive(Default)]
-pub(super) struct Sent<'a> {
+pub(crate) struct Sent<'a> {
     events: Vec<&'a Envelope>,
     slots: Vec<Slot>,
 }
@@ -28,20 +28,20 @@ pub(super) struct Sent<'a> {
     clippy::large_enum_variant,
     reason = "there is one for each event of a batch, each ends as this variant"
 )]
-pub(super) enum Slot {
+pub(crate) enum Slot {
     Waiting(PublisherConfirm),
     Heard(lapin::Result<Confirmation>),
     Answered(Delivery),
 }
 
 impl<'a> Sent<'a> {
-    pub(super) fn push(&mut self, event: &'a Envelope, slot: Slot) {
+    pub(crate) fn push(&mut self, event: &'a Envelope, slot: Slot) {
         self.events.push(event);
         self.slots.push(slot);
     }
 
     /// Waits for the confirms until the end. Also the code with which the broker closed the channel, if it did.
-    pub(super) async fn settle(mut self, end: Instant) -> (Vec<Delivery>, Option<u16>) {
+    pub(crate) async fn settle(mut self, end: Instant) -> (Vec<Delivery>, Option<u16>) {
         let _ = timeout_at(end, poll_fn(|context| self.poll(context))).await;
         let in_time: Vec<_> = self.slots.iter().map(Slot::is_settled).collect();
         // One more look, for returned messages only. Those of events that were confirmed in time are all there now: each came
@@ -114,11 +114,11 @@ fn confirmed(confirmation: &Confirmation) -> Delivery {
 }
 
 const ACCESS_REFUSED: u16 = 403;
-pub(super) const NOT_FOUND: u16 = 404;
+pub(crate) const NOT_FOUND: u16 = 404;
 /// Also CONTENT_TOO_LARGE, which some brokers say instead.
 const PRECONDITION_FAILED: [u16; 2] = [406, 311];
 
-pub(super) fn refusal(code: u16) -> Delivery {
+pub(crate) fn refusal(code: u16) -> Delivery {
     match code {
         NOT_FOUND => Delivery::rejected("there is no such exchange"),
         ACCESS_REFUSED => Delivery::rejected("publishing is not permitted"),
@@ -137,7 +137,7 @@ fn code(error: &lapin::Error) -> Option<u16> {
 }
 
 /// The broker's text stays out: it quotes names.
-pub(super) fn lost(error: &lapin::Error) -> Delivery {
+pub(crate) fn lost(error: &lapin::Error) -> Delivery {
     match (error.kind(), code(error)) {
         (_, Some(code)) => Delivery::unavailable(format!("RabbitMQ answered AMQP error {code}")),
         (ErrorKind::IOError(error), _) => {
@@ -147,6 +147,6 @@ pub(super) fn lost(error: &lapin::Error) -> Delivery {
     }
 }
 
-pub(super) fn late() -> Delivery {
+pub(crate) fn late() -> Delivery {
     Delivery::unavailable("RabbitMQ did not confirm in time")
 }

@@ -16,26 +16,26 @@ use rdkafka::{
 };
 
 use super::{reason, refusal, refusal_by};
-use crate::{model::Envelope, sink::CONTENT_TYPE, sink::Delivery};
+use crate::model::{Envelope, delivery::Delivery, envelope::CONTENT_TYPE};
 
 /// A producer. Dropping it joins its threads, so that is left to another thread: a worker of tokio must not wait.
-pub(super) struct Client(FutureProducer);
+pub(crate) struct Client(FutureProducer);
 
 impl Client {
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
         config.create().map(Self)
     }
 
     /// Forgets everything that is queued or on its way: nothing of it is sent any more.
-    pub(super) fn forget_all(&self) {
+    pub(crate) fn forget_all(&self) {
         self.0.purge(PurgeConfig::default().queue().inflight());
     }
 
-    pub(super) fn fatal(&self) -> Option<Code> {
+    pub(crate) fn fatal(&self) -> Option<Code> {
         self.0.client().fatal_error().map(|(code, _)| code)
     }
 
-    pub(super) fn enqueue(&self, event: &Envelope) -> Result<DeliveryFuture, KafkaError> {
+    pub(crate) fn enqueue(&self, event: &Envelope) -> Result<DeliveryFuture, KafkaError> {
         let mut headers = OwnedHeaders::new_with_capacity(8 + event.headers.len());
         let mut add = |key: &str, value: &str| {
             let of_before = std::mem::replace(&mut headers, OwnedHeaders::new_with_capacity(0));
@@ -81,20 +81,20 @@ impl Drop for Client {
 
 /// The topics that are known to be there.
 #[derive(Default)]
-pub(super) struct Topics(Mutex<HashSet<String>>);
+pub(crate) struct Topics(Mutex<HashSet<String>>);
 
 impl Topics {
     /// How long a new topic may take to be known everywhere.
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    pub(super) fn knows(&self, topic: &str) -> bool {
+    pub(crate) fn knows(&self, topic: &str) -> bool {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .contains(topic)
     }
 
-    pub(super) fn forget(&self, topic: &str) {
+    pub(crate) fn forget(&self, topic: &str) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -104,7 +104,7 @@ impl Topics {
     /// Looks the topic up, unless it is known. Blocks.
     ///
     /// A producer would keep the events of a missing topic until they time out.
-    pub(super) fn look_up(
+    pub(crate) fn look_up(
         &self,
         client: &Client,
         topic: &str,

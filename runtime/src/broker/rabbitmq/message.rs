@@ -5,9 +5,9 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::{model::Envelope, sink::CONTENT_TYPE, sink::Delivery};
+use crate::model::{Envelope, delivery::Delivery, envelope::CONTENT_TYPE};
 
-pub(super) fn properties(event: &Envelope, frame_max: usize) -> Result<BasicProperties, Delivery> {
+pub(crate) fn properties(event: &Envelope, frame_max: usize) -> Result<BasicProperties, Delivery> {
     const PERSISTENT: u8 = 2;
     // More than everything else in the frame.
     let mut size = 1024;
@@ -36,7 +36,7 @@ pub(super) fn properties(event: &Envelope, frame_max: usize) -> Result<BasicProp
         .with_headers(headers))
 }
 
-pub(super) fn short(text: &str) -> Result<ShortString, Delivery> {
+pub(crate) fn short(text: &str) -> Result<ShortString, Delivery> {
     let too_long = "its topic, type or the name of a header exceeds 255 bytes";
     ShortString::try_new(text).map_err(|_| Delivery::refused_for_good(too_long))
 }

@@ -14,9 +14,7 @@ use aws_sdk_sqs::{
 use tokio::time::timeout;
 
 use super::{Delivery, Sink};
-use crate::model::Envelope;
-
-mod message;
+use crate::{broker::sqs::message, model::Envelope};
 
 /// Sends each event to the queue of its topic, up to ten in one request.
 ///
@@ -131,7 +129,7 @@ impl Sqs {
     ) {
         let (mut entries, mut total) = (Vec::new(), 0);
         for place in places {
-            let message = message::message(&batch[place], url.ends_with(".fifo"), self.max_bytes);
+            let message = message(&batch[place], url.ends_with(".fifo"), self.max_bytes);
             let (entry, bytes) = match message {
                 // The place is the message's id in the request: the answer names it.
                 Ok((entry, bytes)) => (entry.id(place.to_string()).build(), bytes),

@@ -11,11 +11,8 @@ use rumqttc::v5::{
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use self::session::Session;
-use super::{Delivery, Sink};
-use crate::{model::Envelope, sink::CONTENT_TYPE};
-
-mod session;
+use super::{CONTENT_TYPE, Delivery, Sink};
+use crate::{broker::mqtt::Session, model::Envelope};
 
 /// Publishes each event to its topic with QoS 1, many at once, and waits for the broker's PUBACK of each.
 ///
