@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use effectively::{ErrorKind, Ledger};
-use effectively_tests::{TestDb, eventually, on_every_database};
+use effectively_tests::{TestDb, on_every_database};
 use tokio::task::JoinSet;
 
 use crate::held::Held;
@@ -16,8 +16,6 @@ on_every_database!(
     a_purge_runs_beside_traffic,
 );
 on_every_database!([postgres, mysql] a_purge_does_not_wait_for_a_call_in_flight);
-
-on_every_database!([postgres] a_call_that_began_among_few_keys_finds_its_own_among_many);
 
 async fn a_purge_deletes_what_has_expired_and_nothing_else<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;
@@ -119,46 +117,4 @@ async fn a_purge_does_not_wait_for_a_call_in_flight<DB: ShopDb>(db: TestDb<DB>) 
     assert_eq!(purged, 1);
     assert!(!held.finish().await.expect("an answer").is_replay());
     assert_eq!(shop.claims().await, 1);
-}
-
-/// The server plans the fence once per session, and reads all of a table that is small.
-async fn a_call_that_began_among_few_keys_finds_its_own_among_many<DB: ShopDb>(db: TestDb<DB>) {
-    let shop = Shop::open(db).await;
-    shop.order("purged").await.expect("an answer");
-    shop.db.execute("delete from effectively_claims").await;
-    shop.db.execute("vacuum analyze effectively_claims").await;
-    let pool = shop.db.pool_with(1, None);
-    let ledger = Ledger::new(pool.clone());
-    let order = async |key: u32| {
-        let key = key.to_string();
-        let answer = order_on(&ledger, &shop.runs, &key, Duration::ZERO).await;
-        answer.expect("an answer");
-    };
-    for key in 0..8 {
-        order(key).await;
-    }
-    shop.db
-        .execute(
-            "insert into effectively_claims (id, scope, attempt, outcome, expires_at) \
-             select sha256(n::text::bytea), 'orders', '\\x00', '\\x00', now() + interval '1 day' \
-             from generate_series(1, 20000) as n",
-        )
-        .await;
-    for key in 8..12 {
-        order(key).await;
-    }
-    pool.close().await;
-    let of_keys = |what: &str| {
-        format!("select {what} from pg_stat_user_tables where relname = 'effectively_claims'")
-    };
-    let fenced = of_keys("n_tup_upd");
-    eventually(Duration::from_secs(30), async || {
-        shop.db.number(&fenced).await >= 12
-    })
-    .await;
-    let read = shop
-        .db
-        .number(&of_keys("seq_tup_read + idx_tup_fetch"))
-        .await;
-    assert!(read < 20_000, "{read} rows were read");
 }

@@ -70,10 +70,3 @@ BEGIN
     RETURN settled;
 END
 $$;
-
--- The fence is planned once per session too, and of a table of fewer than nine pages the server reads all, even when it has grown
--- since. So the table of the keys begins with more pages, and keeps them.
-ALTER TABLE effectively_claims SET (vacuum_truncate = false);
-INSERT INTO effectively_claims (id, scope, attempt, outcome, expires_at)
-SELECT n::text::bytea, '', '', convert_to(repeat('.', 1000), 'UTF8'), now() FROM generate_series(1, 100) AS n;
-DELETE FROM effectively_claims WHERE scope = '';
