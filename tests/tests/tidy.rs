@@ -147,6 +147,19 @@ fn the_sink_of_a_broker_is_one_short_file() {
 }
 
 #[test]
+fn what_is_below_the_sinks_is_short_too() {
+    let long: Vec<_> = sources(&runtime().join("broker"))
+        .into_iter()
+        .filter(|file| {
+            let text = fs::read_to_string(file).expect("a source");
+            let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+            product.lines().count() >= 250
+        })
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
 fn no_broker_imports_another() {
     let brokers = ["kafka", "mqtt", "nats", "rabbitmq", "redis", "sqs"];
     for room in ["broker", "sink"] {
