@@ -14,8 +14,10 @@ use super::sinks::Watched;
 use super::{running, shop};
 
 const TASKS: u64 = 16;
-/// For the first event, which opens connections, and has no place in the times.
+/// The number of the calls before the first, which have no place in the times.
 const WARM_UP: u64 = u64::MAX;
+/// Of each task. PostgreSQL decides with the sixth execution on a connection how it plans a statement from then on.
+const WARM_UP_CALLS: u64 = 10;
 /// What is not published so long after the last call is missing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -27,7 +29,7 @@ pub struct Times {
     begun: Instant,
     committed: Vec<AtomicU64>,
     published: Vec<AtomicU64>,
-    /// Any event at all, the first one included.
+    /// Answers of the sink, those to the warm-up and to repeats included.
     seen: AtomicU64,
 }
 
@@ -94,11 +96,10 @@ struct Numbered {
     number: u64,
 }
 
-/// Makes the calls, from 16 tasks; answers how many calls a second there were, which is the rate unless the database is too
-/// slow for it.
+/// Makes the calls, from 16 tasks that have their connections; answers how many calls a second there were, which is the
+/// rate unless the database is too slow for it.
 pub async fn offer(ledger: &Ledger<Postgres>, times: &Arc<Times>) -> f64 {
-    shop::emit_one(ledger, WARM_UP).await;
-    running::until(async || times.seen.load(Ordering::Relaxed) > 0).await;
+    warm_up(ledger, times).await;
     let calls = times.committed.len() as u64;
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
@@ -115,6 +116,22 @@ pub async fn offer(ledger: &Ledger<Postgres>, times: &Arc<Times>) -> f64 {
     }
     tasks.join_all().await;
     calls as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// Opens a connection for each task, and waits until the relay has been through what that took. An open loop that opens its
+/// connections while the calls come measures, in the first second, a server that starts 16 processes.
+async fn warm_up(ledger: &Ledger<Postgres>, times: &Arc<Times>) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..TASKS {
+        let ledger = ledger.clone();
+        tasks.spawn(async move {
+            for _ in 0..WARM_UP_CALLS {
+                shop::emit_one(&ledger, WARM_UP).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    running::until(async || times.seen.load(Ordering::Relaxed) >= TASKS * WARM_UP_CALLS).await;
 }
 
 /// Waits until all are published, or for a while.
