@@ -10,6 +10,7 @@ use effectively_tests::TestDb;
 use sqlx::Postgres;
 
 use super::args::Args;
+use super::limit;
 use super::load::{self, Times};
 use super::report::{Summary, percentile, table};
 use super::running::Running;
@@ -19,8 +20,10 @@ use super::sinks::{Broker, Memory, unique};
 const LENGTH: Duration = Duration::from_secs(10);
 const BUSY: u64 = 1_000;
 const QUIET: u64 = 10;
+/// Of the bare loop, as the relay has it.
+const BATCH: i64 = 500;
 
-/// Where the relay is, seen from the calls.
+/// What publishes, and where it is, seen from the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// In their process, with their ledger: each commit wakes it.
@@ -29,6 +32,8 @@ enum Place {
     Polling,
     /// The same, and woken by NOTIFY.
     Notified,
+    /// No relay: the bare loop, which looks each millisecond.
+    Bare,
 }
 
 pub async fn measure(args: &Args, summary: &mut Summary) {
@@ -50,7 +55,7 @@ async fn of_sink<B: Broker>(name: &str, offered: u64, summary: &mut Summary) {
         Err(why) => return summary.leave_out(name, &why),
     };
     let mut rows = Vec::new();
-    for place in [Place::Here, Place::Polling, Place::Notified] {
+    for place in [Place::Here, Place::Polling, Place::Notified, Place::Bare] {
         let (rate, times) = at(place, offered, &broker).await;
         let lags = times.lags(Duration::ZERO, Duration::MAX / 2);
         let of = |part| percentile(&lags, part);
@@ -59,6 +64,7 @@ async fn of_sink<B: Broker>(name: &str, offered: u64, summary: &mut Summary) {
             Place::Here => ("same process", ""),
             Place::Polling => ("another process, polling", "relay=polling "),
             Place::Notified => ("another process, notified", "relay=notified "),
+            Place::Bare => ("(bare loop)", "relay=none "),
         };
         rows.push(vec![
             title.to_owned(),
@@ -98,16 +104,27 @@ async fn at(place: Place, rate: u64, broker: &impl Broker) -> (f64, Arc<Times>) 
             .expect("a ledger")
     };
     let calls = ledger();
-    let relays = match place {
-        Place::Here => calls.clone(),
-        Place::Polling | Place::Notified => ledger(),
-    };
     let times = Times::new(rate, LENGTH);
-    let sink = times.of(broker.sink(&topic));
-    let relay = Running::start(Relay::builder(relays).route("*", sink));
-    let rate = load::offer(&calls, &times).await;
-    load::arrive(&times).await;
-    relay.stop().await;
+    let rate = if place == Place::Bare {
+        let producer = times.of_producer(broker.producer(&topic));
+        let pool = shop::pool(&db);
+        let bare = tokio::spawn(async move {
+            limit::follow(&pool, producer, BATCH).await;
+        });
+        let rate = load::run(&calls, &times).await;
+        bare.abort();
+        rate
+    } else {
+        let relays = match place {
+            Place::Here => calls.clone(),
+            _ => ledger(),
+        };
+        let sink = times.of(broker.sink(&topic));
+        let relay = Running::start(Relay::builder(relays).route("*", sink));
+        let rate = load::run(&calls, &times).await;
+        relay.stop().await;
+        rate
+    };
     broker.remove(&topic).await;
     (rate, times)
 }

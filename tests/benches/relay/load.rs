@@ -10,7 +10,8 @@ use serde::Deserialize;
 use sqlx::Postgres;
 use tokio::task::JoinSet;
 
-use super::sinks::Watched;
+use super::limit::Row;
+use super::sinks::{Produce, Watched};
 use super::{running, shop};
 
 const TASKS: u64 = 16;
@@ -53,10 +54,21 @@ impl Times {
     pub fn of<S: Sink>(self: &Arc<Self>, sink: S) -> impl Sink + use<S> {
         let times = Arc::clone(self);
         Watched::new(sink, move |event: &Envelope| {
-            let placed: Numbered = serde_json::from_slice(&event.data).expect("an order");
-            times.note(&times.published, placed.number);
-            times.seen.fetch_add(1, Ordering::Relaxed);
+            times.arrived(number(&event.data));
         })
+    }
+
+    /// The bare loop's producer, noting the same.
+    pub fn of_producer<P: Produce>(self: &Arc<Self>, producer: P) -> impl Produce + use<P> {
+        Noting {
+            producer,
+            times: Arc::clone(self),
+        }
+    }
+
+    fn arrived(&self, number: u64) {
+        self.note(&self.published, number);
+        self.seen.fetch_add(1, Ordering::Relaxed);
     }
 
     fn note(&self, times: &[AtomicU64], number: u64) {
@@ -96,10 +108,37 @@ struct Numbered {
     number: u64,
 }
 
-/// Makes the calls, from 16 tasks that have their connections; answers how many calls a second there were, which is the
-/// rate unless the database is too slow for it.
-pub async fn offer(ledger: &Ledger<Postgres>, times: &Arc<Times>) -> f64 {
+fn number(data: &[u8]) -> u64 {
+    let placed: Numbered = serde_json::from_slice(data).expect("an order");
+    placed.number
+}
+
+struct Noting<P> {
+    producer: P,
+    times: Arc<Times>,
+}
+
+impl<P: Produce> Produce for Noting<P> {
+    async fn produce(&mut self, rows: Vec<Row>) {
+        let numbers: Vec<u64> = rows.iter().map(|row| number(&row.5)).collect();
+        self.producer.produce(rows).await;
+        for number in numbers {
+            self.times.arrived(number);
+        }
+    }
+}
+
+/// Makes the calls and waits for their events; answers how many calls a second there were, which is the rate unless the
+/// database is too slow for it.
+pub async fn run(ledger: &Ledger<Postgres>, times: &Arc<Times>) -> f64 {
     warm_up(ledger, times).await;
+    let rate = offer(ledger, times).await;
+    arrive(times).await;
+    rate
+}
+
+/// From 16 tasks.
+async fn offer(ledger: &Ledger<Postgres>, times: &Arc<Times>) -> f64 {
     let calls = times.committed.len() as u64;
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
@@ -135,7 +174,7 @@ async fn warm_up(ledger: &Ledger<Postgres>, times: &Arc<Times>) {
 }
 
 /// Waits until all are published, or for a while.
-pub async fn arrive(times: &Times) {
+async fn arrive(times: &Times) {
     let end = Instant::now() + PATIENCE;
     while times.missing() > 0 && Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -10,8 +10,8 @@ use effectively::sink::{Delivery, Sink, Unavailable};
 use super::limit::Row;
 
 /// What a bare loop does with a batch: all of it is confirmed when this returns.
-pub trait Produce {
-    async fn produce(&mut self, rows: Vec<Row>);
+pub trait Produce: Send + 'static {
+    fn produce(&mut self, rows: Vec<Row>) -> impl Future<Output = ()> + Send;
 }
 
 /// Where events go.

@@ -49,8 +49,7 @@ async fn run(held: bool, seconds: u64, window: u64, summary: &mut Summary) -> Ve
     let relay = Relay::builder(ledger.clone()).route("*", times.of(Memory));
     let relay = Running::start(relay);
     let snapshot = if held { Some(hold(&db).await) } else { None };
-    load::offer(&ledger, &times).await;
-    load::arrive(&times).await;
+    load::run(&ledger, &times).await;
     relay.stop().await;
     // A session counts what it has left when it ends.
     ledger.pool().close().await;
