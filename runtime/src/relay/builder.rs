@@ -97,7 +97,7 @@ impl<DB: Dialect> RelayBuilder<DB> {
 
     /// The shortest time between two reads that find less than a batch. Longer: larger batches, less work for the database, and
     /// later events. Default: 5 milliseconds. Where reads take longer than a quarter of it, because the machine is busy or the
-    /// database far away, the time between them grows with them, up to 8 times this and to `poll`: the handlers need the machine more.
+    /// database far away, the time between them grows with them, up to 3 times this and to `poll`: the handlers need the machine more.
     pub fn linger(mut self, shortest: Duration) -> Self {
         self.settings.linger = shortest;
         self
