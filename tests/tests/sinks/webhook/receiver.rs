@@ -144,9 +144,10 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    heard.active.fetch_add(1, Ordering::SeqCst);
     let verified = heard.verifier.verify(&body, &headers).is_ok();
     let answer = *lock(&heard.answer);
+    // After that: who sees it here knows that a later `answers` is not for it.
+    heard.active.fetch_add(1, Ordering::SeqCst);
     let answer = match answer {
         _ if !verified => Answer::Status(401),
         Answer::Status(200) if body.len() > LIMIT => Answer::Status(413),
