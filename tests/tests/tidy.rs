@@ -135,8 +135,7 @@ fn the_sink_of_a_broker_is_one_short_file() {
     let sinks = runtime().join("sink");
     let mut wrong = Vec::new();
     for file in sources(&sinks) {
-        let text = fs::read_to_string(&file).expect("a source");
-        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let product = product(&file);
         let is_short = product.lines().count() < 250 || file == sinks.join("mod.rs"); // the port itself
         let is_all = product.contains(" Sink for ") || file.ends_with("mod.rs");
         if !is_short || !(is_all || file.starts_with(sinks.join("webhook"))) {
@@ -150,11 +149,7 @@ fn the_sink_of_a_broker_is_one_short_file() {
 fn what_is_below_the_sinks_is_short_too() {
     let long: Vec<_> = sources(&runtime().join("broker"))
         .into_iter()
-        .filter(|file| {
-            let text = fs::read_to_string(file).expect("a source");
-            let product = text.split("#[cfg(test)]").next().unwrap_or_default();
-            product.lines().count() >= 250
-        })
+        .filter(|file| product(file).lines().count() >= 250)
         .collect();
     assert!(long.is_empty(), "{long:#?}");
 }
@@ -216,6 +211,13 @@ fn sources(path: &Path) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
+}
+
+/// A file without its tests.
+fn product(file: &Path) -> String {
+    let mut text = fs::read_to_string(file).expect("a source");
+    text.truncate(text.find("#[cfg(test)]").unwrap_or(text.len()));
+    text
 }
 
 /// The text without comments.

@@ -115,9 +115,10 @@ async fn at(place: Place, rate: u64, broker: &impl Broker) -> (f64, Arc<Times>) 
         bare.abort();
         rate
     } else {
-        let relays = match place {
-            Place::Here => calls.clone(),
-            _ => ledger(),
+        let relays = if place == Place::Here {
+            calls.clone()
+        } else {
+            ledger()
         };
         let sink = times.of(broker.sink(&topic));
         let relay = Running::start(Relay::builder(relays).route("*", sink));

@@ -14,7 +14,7 @@ use super::limit::Row;
 use super::sinks::{Produce, Watched};
 use super::{running, shop};
 
-const TASKS: u64 = 16;
+const TASKS: usize = 16;
 /// The number of the calls before the first, which have no place in the times.
 const WARM_UP: u64 = u64::MAX;
 /// Of each task. PostgreSQL decides with the sixth execution on a connection how it plans a statement from then on.
@@ -142,10 +142,10 @@ async fn offer(ledger: &Ledger<Postgres>, times: &Arc<Times>) -> f64 {
     let calls = times.committed.len() as u64;
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
-    for task in 0..TASKS {
+    for task in 0..TASKS as u64 {
         let (ledger, times) = (ledger.clone(), Arc::clone(times));
         tasks.spawn(async move {
-            for number in (task..calls).step_by(16) {
+            for number in (task..calls).step_by(TASKS) {
                 let due = begun + Duration::from_nanos(number * 1_000_000_000 / times.rate);
                 tokio::time::sleep_until(due.into()).await;
                 shop::emit_one(&ledger, number).await;
@@ -170,7 +170,8 @@ async fn warm_up(ledger: &Ledger<Postgres>, times: &Arc<Times>) {
         });
     }
     tasks.join_all().await;
-    running::until(async || times.seen.load(Ordering::Relaxed) >= TASKS * WARM_UP_CALLS).await;
+    let all = TASKS as u64 * WARM_UP_CALLS;
+    running::until(async || times.seen.load(Ordering::Relaxed) >= all).await;
 }
 
 /// Waits until all are published, or for a while.
