@@ -1,15 +1,49 @@
-//! Named points in the algorithm at which a test can fail, panic, stall or kill. Without the feature `fault-points` they
-//! are nothing.
+//! Named points in the algorithm at which a test can fail, panic, stall or kill, and bugs that a test can plant to see its
+//! checker find them. Without the feature `fault-points` they are nothing.
+
+#[cfg(not(feature = "fault-points"))]
+use crate::model::KeyHash;
+
+#[cfg(feature = "fault-points")]
+pub(crate) use self::{
+    armed::point,
+    planted::{in_hash, is_planted},
+};
+#[cfg(feature = "fault-points")]
+pub use self::{
+    armed::{AFTER_KEEP, AFTER_PUBLISH, Action, POINTS, arm, fired},
+    planted::plant,
+};
+
+/// A bug that systems of this kind have had. A test plants it to see that its checker finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "fault-points"),
+    allow(dead_code, reason = "nothing plants one")
+)]
+pub enum Bug {
+    /// A call answers without knowing whether COMMIT went through.
+    AckBeforeCommit,
+    /// Nobody looks whether the transaction is still the one that claimed the key.
+    NoFence,
+    /// A key excludes the other calls of its own process only.
+    ClaimOfOneProcess,
+}
 
 #[cfg(not(feature = "fault-points"))]
 pub(crate) async fn point(_: &'static str) -> sqlx::Result<()> {
     Ok(())
 }
 
-#[cfg(feature = "fault-points")]
-pub(crate) use armed::point;
-#[cfg(feature = "fault-points")]
-pub use armed::{AFTER_KEEP, AFTER_PUBLISH, Action, POINTS, arm, fired};
+#[cfg(not(feature = "fault-points"))]
+pub(crate) const fn is_planted(_: Bug) -> bool {
+    false
+}
+
+#[cfg(not(feature = "fault-points"))]
+pub(crate) const fn in_hash(hash: KeyHash) -> KeyHash {
+    hash
+}
 
 #[cfg(feature = "fault-points")]
 mod armed {
@@ -81,5 +115,36 @@ mod armed {
 
     fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(feature = "fault-points")]
+mod planted {
+    use std::{process, sync::OnceLock};
+
+    use super::Bug;
+    use crate::model::KeyHash;
+
+    static PLANTED: OnceLock<Bug> = OnceLock::new();
+
+    /// Plants a bug in this process, for as long as it lives.
+    ///
+    /// # Panics
+    /// If it has one already.
+    pub fn plant(bug: Bug) {
+        assert!(PLANTED.set(bug).is_ok(), "one bug at a time");
+    }
+
+    pub(crate) fn is_planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(&bug)
+    }
+
+    pub(crate) fn in_hash(mut hash: KeyHash) -> KeyHash {
+        if is_planted(Bug::ClaimOfOneProcess) {
+            for (byte, of_process) in hash.0.iter_mut().zip(process::id().to_le_bytes()) {
+                *byte ^= of_process;
+            }
+        }
+        hash
     }
 }

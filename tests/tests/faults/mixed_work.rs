@@ -1,0 +1,200 @@
+//! Four processes with common keys, bodies that fail, panic and end their transaction, connections that break, processes that
+//! are killed and replaced.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use effectively::fault::{Action, arm};
+use effectively::{ErrorKind, Failure, Ledger};
+use effectively_tests::{TestDb, Worker, eventually};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use crate::history::{End, History, Line};
+use crate::marks::{Answer, BOUND, Body, mark_of, order_as};
+use crate::shop::{ShopDb, ShopError};
+
+/// The last shift of a process is worked to its end, the others are killed in the middle.
+const SHIFTS: u64 = 4;
+const TASKS: u64 = 3;
+const CALLS: u64 = 45;
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct Shift {
+    process: u64,
+    number: u64,
+}
+
+/// What the processes did until the last of them was done and an operator released the keys whose body had ended the
+/// transaction. Each process is this test, which must call [`work`].
+pub async fn history_of<DB: ShopDb>(db: &TestDb<DB>) -> History {
+    let [a, b, c, d] = [0, 1, 2, 3].map(|process| watch(db, process));
+    let (a, b, c, d) = tokio::join!(a, b, c, d);
+    let mut history = History::default();
+    for line in [a, b, c, d].into_iter().flatten() {
+        history.add(line);
+    }
+    eventually(BOUND, async || db.busy_sessions().await == 0).await;
+    let ledger = Ledger::new(db.pool().clone());
+    for interrupted in ledger.interrupted().await.expect("the interrupted keys") {
+        let released = ledger.release_interrupted(interrupted.id).await;
+        assert!(released.expect("a release"), "nobody else releases it");
+    }
+    history
+}
+
+/// The life of one process and of those that replace it.
+async fn watch<DB: ShopDb>(db: &TestDb<DB>, process: u64) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for number in 0..SHIFTS {
+        let mut worker = db.worker(&Shift { process, number });
+        let mut left = 30 + Dice(process * SHIFTS + number).next(120);
+        loop {
+            let said = worker.hear().await;
+            if said == "done" {
+                break;
+            }
+            lines.push(line(&said));
+            left = left.saturating_sub(1);
+            if left == 0 && number + 1 < SHIFTS {
+                worker.kill();
+                let rest = worker.last_words().await;
+                lines.extend(rest.iter().filter(|said| *said != "done").map(line));
+                break;
+            }
+        }
+    }
+    lines
+}
+
+fn line(said: impl AsRef<str>) -> Line {
+    serde_json::from_str(said.as_ref()).expect("a line of the history")
+}
+
+pub async fn work<DB: ShopDb>(db: TestDb<DB>, shift: Shift) {
+    let proxy = DB::VARIABLE.is_some().then(|| db.proxy());
+    let ledger = Ledger::builder(db.pool_with(4, proxy.as_ref()))
+        .unknown_commit_bound(Duration::from_secs(2))
+        .build()
+        .expect("a ledger");
+    let mut tasks = JoinSet::new();
+    let (end_of_call, mut ends_of_calls) = tokio::sync::mpsc::unbounded_channel();
+    for task in 0..TASKS {
+        let (ledger, end_of_call, seed) = (
+            ledger.clone(),
+            end_of_call.clone(),
+            (shift.process * SHIFTS + shift.number) * TASKS + task,
+        );
+        tasks.spawn(async move {
+            let mut dice = Dice(seed);
+            for call in 0..CALLS {
+                // All processes move along the same keys, so that they meet.
+                let key = format!("k{}", shift.number * 12 + call / 3 + dice.next(4));
+                call_once(&ledger, &key, body(&mut dice)).await;
+                let _ = end_of_call.send(());
+            }
+        });
+    }
+    let breaking = tokio::spawn(async move {
+        let mut dice = Dice(shift.process);
+        // So many calls after the last time, in the middle of the others: by the clock, a slow machine would never answer one.
+        loop {
+            for _ in 0..8 + dice.next(8) {
+                ends_of_calls.recv().await;
+            }
+            tokio::time::sleep(Duration::from_millis(dice.next(10))).await;
+            if let Some(proxy) = &proxy
+                && dice.next(2) == 0
+            {
+                proxy.sever();
+            } else {
+                let points = [
+                    "before_claim",
+                    "after_claim",
+                    "before_fence",
+                    "before_commit",
+                ];
+                arm(Some((points[dice.next(4) as usize], Action::Error)));
+            }
+        }
+    });
+    tasks.join_all().await;
+    breaking.abort();
+    Worker::say("done");
+}
+
+async fn call_once<DB: ShopDb>(ledger: &Ledger<DB>, key: &str, body: Body) {
+    let mark = mark_of(key);
+    say(&began(&mark));
+    let call = tokio::spawn({
+        let (ledger, mark) = (ledger.clone(), mark.clone());
+        async move { order_as(&ledger, &mark, body).await }
+    });
+    say(&ended(&mark, call.await.map_err(drop)).0);
+}
+
+fn body(dice: &mut Dice) -> Body {
+    match dice.next(20) {
+        0..3 => Body::Returns,
+        3..6 => Body::Works(Duration::from_millis(10)),
+        6..15 => Body::GivesUp,
+        15 => Body::Runs("rollback"),
+        _ => Body::Panics,
+    }
+}
+
+pub fn began(mark: &str) -> Line {
+    Line::Began {
+        mark: mark.to_owned(),
+        at: now(),
+    }
+}
+
+pub fn ended(mark: &str, answer: Result<Answer, ()>) -> (Line, End) {
+    let end = match answer {
+        Err(()) => End::Failed("panicked".into()),
+        Ok(Ok(outcome)) => {
+            let replay = outcome.is_replay();
+            let answer = outcome.into_result().expect("a mark");
+            if replay {
+                End::Replayed(answer)
+            } else {
+                End::Ran(answer)
+            }
+        }
+        Ok(Err(Failure::Handler(ShopError::GaveUp))) => End::Failed("gave up".into()),
+        Ok(Err(Failure::Handler(_))) => End::Failed("broken".into()),
+        Ok(Err(Failure::Toolkit(error))) => match error.kind() {
+            ErrorKind::CommitUnknown => End::Unknown,
+            ErrorKind::Unavailable | ErrorKind::NotCommitted => End::Failed("broken".into()),
+            other => End::Failed(format!("{other:?}")),
+        },
+    };
+    let line = Line::Ended {
+        mark: mark.to_owned(),
+        at: now(),
+        end: end.clone(),
+    };
+    (line, end)
+}
+
+fn say(line: &Line) {
+    Worker::say(serde_json::to_string(line).expect("a line as JSON"));
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
+/// The same throws each time.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
