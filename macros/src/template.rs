@@ -183,6 +183,9 @@ impl Reader<'_> {
 impl Root {
     /// The path as text, and its first name.
     fn parse(self, text: &str) -> Option<(String, Option<String>)> {
+        if !may_be_path(text) {
+            return None;
+        }
         match self {
             Self::Parameter => {
                 start(&syn::parse_str(text).ok()?).map(|start| (text.to_owned(), Some(start.name)))
@@ -201,6 +204,20 @@ impl Root {
             Self::Field => "{order_id}",
         }
     }
+}
+
+/// Whether it is words between dots. What nests, as `((((a`, must not come to syn: it would use up the compiler's stack.
+fn may_be_path(text: &str) -> bool {
+    text.split('.').all(|step| {
+        let name = step
+            .trim_end()
+            .strip_suffix(')')
+            .and_then(|open| open.trim_end().strip_suffix('('));
+        let name = name.unwrap_or(step).trim();
+        let in_word =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '#') || !c.is_ascii();
+        !name.is_empty() && name.chars().all(|c| in_word(c) && !c.is_whitespace())
+    })
 }
 
 /// How a path begins.
@@ -326,5 +343,56 @@ mod tests {
             "{a + b} {f(x)} {a.b(1)} {a.await} {a::<u8>()} {1} {a..b}",
             &["not a path"; 7],
         );
+    }
+
+    #[test]
+    fn what_is_nested_deeply_is_a_mistake_and_no_end_of_the_compiler() {
+        for nested in ["(", "[", "!", "a(", "return ", "a::<"] {
+            refuse(&format!("{{{}}}", nested.repeat(10_000)), &["not a path"]);
+        }
+    }
+
+    /// What a template can go wrong with, and some that it cannot.
+    const PIECES: [&str; 32] = [
+        "{", "}", "{", "}", "a", "b1", "r#c", "self", ".", ".", "0", "()", "(", ")", "::", "<u8>",
+        "+", " ", "ü", "\"", "'", "\\", "await", "?", "!", "[0]", "-", "return", "//", "/*", "\n",
+        "|x|",
+    ];
+
+    /// A fuzz target.
+    #[test]
+    fn any_text_is_a_template_or_has_a_mistake() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let pieces = bytes.iter().map(|byte| PIECES[usize::from(byte % 32)]);
+            let text: String = pieces.collect();
+            for root in [Root::Parameter, Root::Field] {
+                if let Some(template) = parsed(&text, root) {
+                    let packed = |text: &str| text.replace([' ', '\n'], "");
+                    assert_eq!(packed(&written(&template)), packed(&text));
+                }
+            }
+        });
+    }
+
+    fn parsed(text: &str, root: Root) -> Option<Template> {
+        let diag = Diag::new();
+        let template = Template::parse(&LitStr::new(text, Span::call_site()), root, &diag);
+        let paths_are_whole = template
+            .paths()
+            .all(|path| !path.tokens(Span::call_site(), Span::call_site()).is_empty());
+        assert!(paths_are_whole, "a path is never dropped in silence");
+        diag.finish().is_empty().then_some(template)
+    }
+
+    /// The text that was parsed, but for white space around paths.
+    fn written(template: &Template) -> String {
+        let part = |part: &Part| match part {
+            Part::Literal(text) => text.replace('{', "{{").replace('}', "}}"),
+            Part::Path(path) => match path.text.strip_prefix("self.") {
+                Some(field) if path.head.as_deref() != Some("self") => format!("{{{field}}}"),
+                _ => format!("{{{}}}", path.text),
+            },
+        };
+        template.parts.iter().map(part).collect()
     }
 }

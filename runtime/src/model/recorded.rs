@@ -290,4 +290,17 @@ mod tests {
             }
         );
     }
+
+    /// A fuzz target.
+    #[test]
+    fn any_bytes_are_an_error_or_exactly_what_is_stored_again() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for stored in [bytes.to_vec(), [&[TAG, VERSION], bytes].concat()] {
+                match Recorded::decode(&stored) {
+                    Ok(recorded) => assert_eq!(recorded.encode(stored.len()).unwrap(), stored),
+                    Err(error) => assert_eq!(*error.kind(), ErrorKind::Decode),
+                }
+            }
+        });
+    }
 }

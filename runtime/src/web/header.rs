@@ -141,4 +141,38 @@ mod tests {
         }
         check_as(true, &[b"a", b"a"], no_string());
     }
+
+    /// A fuzz target.
+    #[test]
+    fn any_bytes_are_one_key_or_an_error_that_says_why() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            check_bytes(bytes);
+            check_bytes(&[b"\"", bytes, b"\""].concat());
+        });
+    }
+
+    fn check_bytes(bytes: &[u8]) {
+        let lines = || bytes.split(|byte| *byte == b'\n');
+        let (strict, lenient) = (read(lines(), false), read(lines(), true));
+        if let Ok(key) = &strict {
+            let same = lenient.as_ref().map(IdempotencyKey::expose).ok();
+            assert_eq!(
+                same,
+                Some(IdempotencyKey::expose(key)),
+                "lenient takes at least as much"
+            );
+        }
+        for key in [strict, lenient] {
+            match key {
+                Ok(key) => {
+                    let text = IdempotencyKey::expose(&key);
+                    assert!((1..=255).contains(&text.len()));
+                    assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+                    let quoted = text.replace('\\', r"\\").replace('"', "\\\"");
+                    check(&[format!("\"{quoted}\"").as_bytes()], Ok(text));
+                }
+                Err(error) => assert!(matches!(error.kind(), ErrorKind::KeyInvalid(_))),
+            }
+        }
+    }
 }
