@@ -11,7 +11,7 @@ pub(crate) use self::{
 };
 #[cfg(feature = "fault-points")]
 pub use self::{
-    armed::{AFTER_KEEP, AFTER_PUBLISH, Action, POINTS, arm, fired},
+    armed::{AFTER_KEEP, AFTER_PUBLISH, Action, POINTS, RELAY_POINTS, arm, fired},
     planted::plant,
 };
 
@@ -57,6 +57,22 @@ mod armed {
 
     /// Where a relay has copied published events that it keeps, and has not removed them yet. PostgreSQL does both at once.
     pub const AFTER_KEEP: &str = "after_keep";
+
+    /// What a relay asks of the database. `before_` it the question is not sent, `after_` it the answer does not arrive.
+    pub const RELAY_POINTS: [&str; 12] = [
+        "after_heartbeat",
+        "after_renew",
+        "after_acquire",
+        "before_give_up",
+        "after_give_up",
+        "after_promotion",
+        "after_waiting",
+        "after_due",
+        "after_settle",
+        "after_postpone",
+        "after_bury",
+        "after_suspect",
+    ];
 
     /// Every point of a call, in the order in which it passes them.
     pub const POINTS: [&str; 6] = [

@@ -67,7 +67,11 @@ impl<DB: Dialect> Batch<DB> {
                     self.settle(published).await;
                 }
                 Ok(None) => {}
-                Err(error) => return failed(&error),
+                Err(error) => {
+                    failed(&error);
+                    // Nothing was published, so nothing has shown that more may be at once.
+                    return self.finish_all(Finish::Unsettled);
+                }
             }
         }
     }
@@ -173,8 +177,12 @@ impl<DB: Dialect> Batch<DB> {
                 self.finish(lease, Finish::Postponed);
             }
             Ok(false) => {}
-            // It stands where it stood and is published again, without an attempt being counted.
-            Err(error) => failed(&error),
+            // It stands where it stood and is published again. Or it waits, and only the answer was lost: what is behind it
+            // must not pass it, so this is found out before the next read.
+            Err(error) => {
+                failed(&error);
+                self.finish(lease, Finish::Postponed);
+            }
         }
     }
 

@@ -85,6 +85,16 @@ impl Partitions {
             .collect()
     }
 
+    /// What waits in these may have changed.
+    pub(super) fn set_stale(&self, leases: &[Lease]) {
+        let mut all = self.lock();
+        for lease in leases {
+            if let Some(held) = same(&mut all, *lease) {
+                held.stale = true;
+            }
+        }
+    }
+
     pub(super) fn set_parked(&self, partition: u16, keys: HashSet<String>) {
         if let Some(held) = self.lock().get_mut(&partition) {
             held.parked = keys;
@@ -171,6 +181,9 @@ impl Partitions {
     }
 
     /// The database has extended these leases and no others. Answers those that are lost.
+    ///
+    /// One that is not known here is ours as well: the answer to an acquisition was lost, or a giving up failed. Nobody else can
+    /// have it as long as it is extended, so it must be worked on.
     pub(super) fn renewed(&self, leases: &[Lease], until: Instant, recovered: &[u16]) -> Vec<Lost> {
         let mut all = self.lock();
         let mut lost = Vec::new();
@@ -186,24 +199,17 @@ impl Partitions {
             }
             still
         });
+        for lease in leases {
+            all.entry(lease.partition)
+                .or_insert_with(|| Held::new(*lease, until));
+        }
         lost
     }
 
     pub(super) fn acquired(&self, leases: Vec<Lease>, until: Instant) {
         let mut all = self.lock();
         for lease in leases {
-            let held = Held {
-                lease,
-                until,
-                busy: false,
-                leaving: false,
-                ramp: (lease.deaths > 0).then_some(1),
-                recovered: false,
-                parked: HashSet::new(),
-                stale: true,
-                assigned: HashSet::new(),
-            };
-            all.insert(lease.partition, held);
+            all.insert(lease.partition, Held::new(lease, until));
         }
     }
 
@@ -245,6 +251,20 @@ pub(super) struct Lost {
 }
 
 impl Held {
+    fn new(lease: Lease, until: Instant) -> Self {
+        Self {
+            lease,
+            until,
+            busy: false,
+            leaving: false,
+            ramp: (lease.deaths > 0).then_some(1),
+            recovered: false,
+            parked: HashSet::new(),
+            stale: true,
+            assigned: HashSet::new(),
+        }
+    }
+
     fn climb(&mut self, full: usize) {
         let Some(level) = self.ramp else {
             return;

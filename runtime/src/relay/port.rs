@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     engine::Ledger,
     error::Error,
+    fault,
     model::Envelope,
     store::{self, Dialect, Due, Fence, Lease, Waiting},
 };
@@ -28,8 +29,10 @@ macro_rules! ask {
     }};
     ($port:ident.$verb:ident($($argument:expr),*)) => {{
         let mut lent = $port.ledger.lend().await?;
+        fault::point(concat!("before_", stringify!($verb))).await.map_err(store::error::<DB>)?;
         let answer = DB::$verb(lent.conn(), $port.ledger.sql(), $($argument),*).await;
         let answer = answer.map_err(store::error::<DB>)?;
+        fault::point(concat!("after_", stringify!($verb))).await.map_err(store::error::<DB>)?;
         $port.ledger.give_back(lent);
         Ok(answer)
     }};
@@ -92,7 +95,14 @@ impl<DB: Dialect> Port<DB> {
     }
 
     pub(super) async fn promote(&self, leases: &[Lease]) -> Result<u64, Error> {
-        ask!(write self.promote(self.fence(leases)))
+        let promoted: Result<u64, Error> = ask!(write self.promote(self.fence(leases)));
+        let promoted = promoted?;
+        if promoted > 0 {
+            fault::point("after_promotion")
+                .await
+                .map_err(store::error::<DB>)?;
+        }
+        Ok(promoted)
     }
 
     pub(super) async fn waiting(&self, partitions: &[u16]) -> Result<Vec<Waiting>, Error> {

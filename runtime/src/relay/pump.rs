@@ -134,9 +134,13 @@ impl<DB: Dialect> Pump<DB> {
         let mut next = self.promote_at;
         if now >= self.promote_at {
             let leases: Vec<Lease> = idle.iter().map(|idle| idle.lease).collect();
-            if self.shared.port.promote(&leases).await? > 0 {
+            // An answer that was lost counts: a key of which nothing waits any more would never be read again.
+            let promoted = self.shared.port.promote(&leases).await;
+            if !matches!(promoted, Ok(0)) {
+                self.shared.partitions.set_stale(&leases);
                 stale = leases.iter().map(|lease| lease.partition).collect();
             }
+            promoted?;
             next = now + self.shared.settings.poll;
         }
         if !stale.is_empty() {

@@ -9,6 +9,7 @@ mod shop;
 mod delivers;
 mod dies;
 mod keeps;
+mod loses_answers;
 mod plans;
 mod refused;
 mod shares;
