@@ -28,6 +28,8 @@ pub enum Bug {
     NoFence,
     /// A key excludes the other calls of its own process only.
     ClaimOfOneProcess,
+    /// A relay removes an event whether its sink took it or not.
+    SettlesUnpublished,
 }
 
 #[cfg(not(feature = "fault-points"))]

@@ -12,8 +12,19 @@ use crate::marks::{Book, key_of};
 /// One line of the history, as a process writes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Line {
-    Began { mark: String, at: u64 },
-    Ended { mark: String, at: u64, end: End },
+    Began {
+        mark: String,
+        at: u64,
+    },
+    Ended {
+        mark: String,
+        at: u64,
+        end: End,
+    },
+    /// The handler of events took one, for the first time or not.
+    Received {
+        again: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +47,11 @@ struct Operation {
 }
 
 #[derive(Debug, Default)]
-pub struct History(BTreeMap<String, Operation>);
+pub struct History {
+    operations: BTreeMap<String, Operation>,
+    /// How many events were taken for the first time and how many again, as far as it was heard.
+    pub received: [usize; 2],
+}
 
 impl History {
     pub fn add(&mut self, line: Line) {
@@ -47,24 +62,31 @@ impl History {
                     ended: None,
                 };
                 assert!(
-                    self.0.insert(mark, operation).is_none(),
+                    self.operations.insert(mark, operation).is_none(),
                     "a mark came twice"
                 );
             }
             Line::Ended { mark, at, end } => {
-                let operation = self.0.get_mut(&mark).expect("it began");
+                let operation = self.operations.get_mut(&mark).expect("it began");
                 operation.ended = Some((at, end));
             }
+            Line::Received { again } => self.received[usize::from(again)] += 1,
         }
     }
 
     pub fn keys(&self) -> BTreeSet<String> {
-        self.0.keys().map(|mark| key_of(mark).to_owned()).collect()
+        self.operations
+            .keys()
+            .map(|mark| key_of(mark).to_owned())
+            .collect()
     }
 
     /// How many operations ended in a way.
     pub fn count(&self, is_such: impl Fn(&Option<&End>) -> bool) -> usize {
-        let ends = self.0.values().map(|operation| operation.ended.as_ref());
+        let ends = self
+            .operations
+            .values()
+            .map(|operation| operation.ended.as_ref());
         ends.filter(|end| is_such(&end.map(|(_, end)| end))).count()
     }
 
@@ -72,11 +94,14 @@ impl History {
     pub fn check(&self, book: &Book) -> Result<(), String> {
         book.is_whole()?;
         let orders: BTreeSet<_> = book.orders.iter().map(String::as_str).collect();
-        if let Some(order) = orders.iter().find(|mark| !self.0.contains_key(**mark)) {
+        if let Some(order) = orders
+            .iter()
+            .find(|mark| !self.operations.contains_key(**mark))
+        {
             return Err(format!("{order} was never asked for"));
         }
         let mut answers = BTreeMap::new();
-        for (mark, operation) in &self.0 {
+        for (mark, operation) in &self.operations {
             let Some((at, end)) = &operation.ended else {
                 continue;
             };
@@ -109,7 +134,7 @@ impl History {
 
     /// No answer comes before the question that it answers.
     fn happened_before(&self, mark: &str, at: u64) -> bool {
-        self.0
+        self.operations
             .get(mark)
             .is_some_and(|operation| operation.began <= at)
     }

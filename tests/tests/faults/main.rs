@@ -5,6 +5,7 @@
 // A test that cannot go on says why and stops.
 #![allow(clippy::expect_used)]
 
+mod deliveries;
 mod marks;
 mod sessions;
 #[allow(dead_code)] // The other suite uses the rest of it.

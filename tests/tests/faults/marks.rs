@@ -125,14 +125,15 @@ pub async fn open<DB: ShopDb>(db: TestDb<DB>) -> TestDb<DB> {
 pub struct Book {
     pub orders: Vec<String>,
     pub events: Vec<String>,
-    /// With an outcome, and without one.
+    /// Of orders: with an outcome, and without one.
     pub claims: (i64, i64),
 }
 
 impl Book {
     pub async fn of<DB: ShopDb>(db: &TestDb<DB>) -> Self {
         let claims = async |state| {
-            let count = format!("select count(*) from effectively_claims where outcome is {state}");
+            let of_orders = "select count(*) from effectively_claims where scope = 'orders'";
+            let count = format!("{of_orders} and outcome is {state}");
             db.number(&count).await
         };
         Self {

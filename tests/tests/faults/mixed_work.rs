@@ -1,14 +1,16 @@
-//! Four processes with common keys, bodies that fail, panic and end their transaction, connections that break, processes that
+//! Four processes with common keys and a relay each, bodies that fail, panic and end their transaction, connections that break, processes that
 //! are killed and replaced.
 
+use std::future::pending;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use effectively::fault::{Action, arm};
+use effectively::fault::{AFTER_PUBLISH, Action, arm};
 use effectively::{ErrorKind, Failure, Ledger};
 use effectively_tests::{TestDb, Worker, eventually};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use crate::deliveries;
 use crate::history::{End, History, Line};
 use crate::marks::{Answer, BOUND, Body, mark_of, order_as};
 use crate::shop::{ShopDb, ShopError};
@@ -17,11 +19,25 @@ use crate::shop::{ShopDb, ShopError};
 const SHIFTS: u64 = 4;
 const TASKS: u64 = 3;
 const CALLS: u64 = 45;
+/// Where the algorithm fails.
+const POINTS: [&str; 5] = [
+    "before_claim",
+    "after_claim",
+    "before_fence",
+    "before_commit",
+    AFTER_PUBLISH,
+];
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Shift {
     process: u64,
     number: u64,
+}
+
+impl Shift {
+    fn is_last(&self) -> bool {
+        self.number + 1 == SHIFTS
+    }
 }
 
 /// What the processes did until the last of them was done and an operator released the keys whose body had ended the
@@ -46,7 +62,8 @@ pub async fn history_of<DB: ShopDb>(db: &TestDb<DB>) -> History {
 async fn watch<DB: ShopDb>(db: &TestDb<DB>, process: u64) -> Vec<Line> {
     let mut lines = Vec::new();
     for number in 0..SHIFTS {
-        let mut worker = db.worker(&Shift { process, number });
+        let shift = Shift { process, number };
+        let mut worker = db.worker(&shift);
         let mut left = 30 + Dice(process * SHIFTS + number).next(120);
         loop {
             let said = worker.hear().await;
@@ -55,7 +72,7 @@ async fn watch<DB: ShopDb>(db: &TestDb<DB>, process: u64) -> Vec<Line> {
             }
             lines.push(line(&said));
             left = left.saturating_sub(1);
-            if left == 0 && number + 1 < SHIFTS {
+            if left == 0 && !shift.is_last() {
                 worker.kill();
                 let rest = worker.last_words().await;
                 lines.extend(rest.iter().filter(|said| *said != "done").map(line));
@@ -70,12 +87,16 @@ fn line(said: impl AsRef<str>) -> Line {
     serde_json::from_str(said.as_ref()).expect("a line of the history")
 }
 
-pub async fn work<DB: ShopDb>(db: TestDb<DB>, shift: Shift) {
+/// `drains`: the last shift ends when the outbox is empty, and not before.
+pub async fn work<DB: ShopDb>(db: TestDb<DB>, shift: Shift, drains: bool) {
     let proxy = DB::VARIABLE.is_some().then(|| db.proxy());
     let ledger = Ledger::builder(db.pool_with(4, proxy.as_ref()))
         .unknown_commit_bound(Duration::from_secs(2))
         .build()
         .expect("a ledger");
+    let relay = tokio::spawn(
+        deliveries::relay(&ledger, |again| say(&Line::Received { again })).run(pending()),
+    );
     let mut tasks = JoinSet::new();
     let (end_of_call, mut ends_of_calls) = tokio::sync::mpsc::unbounded_channel();
     for task in 0..TASKS {
@@ -94,7 +115,7 @@ pub async fn work<DB: ShopDb>(db: TestDb<DB>, shift: Shift) {
             }
         });
     }
-    let breaking = tokio::spawn(async move {
+    let breaking = async {
         let mut dice = Dice(shift.process);
         // So many calls after the last time, in the middle of the others: by the clock, a slow machine would never answer one.
         loop {
@@ -107,18 +128,20 @@ pub async fn work<DB: ShopDb>(db: TestDb<DB>, shift: Shift) {
             {
                 proxy.sever();
             } else {
-                let points = [
-                    "before_claim",
-                    "after_claim",
-                    "before_fence",
-                    "before_commit",
-                ];
-                arm(Some((points[dice.next(4) as usize], Action::Error)));
+                arm(Some((POINTS[dice.next(5) as usize], Action::Error)));
             }
         }
-    });
-    tasks.join_all().await;
-    breaking.abort();
+    };
+    tokio::select! {
+        () = breaking => {}
+        // The last fault: some events come again.
+        _ = tasks.join_all() => arm(Some((AFTER_PUBLISH, Action::Error))),
+    }
+    // A connection that broke may be found out only now.
+    while drains && shift.is_last() && ledger.outbox().pending().await.unwrap_or(1) > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    relay.abort();
     Worker::say("done");
 }
 

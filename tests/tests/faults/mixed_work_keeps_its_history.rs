@@ -4,8 +4,9 @@
 use effectively::Ledger;
 use effectively_tests::{TestDb, Worker, eventually, on_every_database};
 
+use crate::deliveries;
 use crate::history::{End, History};
-use crate::marks::{BOUND, Body, mark_of, open, order_as, settled};
+use crate::marks::{BOUND, Body, mark_of, open, order_as};
 use crate::mixed_work::{Shift, began, ended, history_of, work};
 use crate::shop::ShopDb;
 
@@ -13,9 +14,10 @@ on_every_database!(four_processes_under_faults_keep_every_promise);
 
 async fn four_processes_under_faults_keep_every_promise<DB: ShopDb>(db: TestDb<DB>) {
     if let Some(shift) = Worker::input::<Shift>() {
-        return work(db, shift).await;
+        return work(db, shift, true).await;
     }
     let db = open(db).await;
+    deliveries::open(&db).await;
     let mut history = history_of(&db).await;
 
     // The faults have stopped: every key ends.
@@ -30,7 +32,7 @@ async fn four_processes_under_faults_keep_every_promise<DB: ShopDb>(db: TestDb<D
         })
         .await;
     }
-    let book = settled(&db).await;
+    let book = deliveries::delivered(&db).await;
     history.check(&book).expect("a history that can be");
     assert_eq!(
         book.orders.len(),
@@ -39,13 +41,14 @@ async fn four_processes_under_faults_keep_every_promise<DB: ShopDb>(db: TestDb<D
     );
     // With MySQL, a body's ROLLBACK is followed by a transaction that the toolkit rolls back: the key is free.
     let interrupts = DB::NAME != "MySQL";
-    assert_enough(&history, interrupts);
+    assert_enough(&history, if interrupts { 3 } else { 0 });
 }
 
 /// C9: a run in which nothing happened proves nothing.
-fn assert_enough(history: &History, interrupts: bool) {
+fn assert_enough(history: &History, interrupted: usize) {
     let ended = |is_such: fn(&End) -> bool| history.count(|end| end.is_some_and(is_such));
     let failed = |why: &str| history.count(|end| *end == Some(&End::Failed(why.into())));
+    let [received, again] = history.received;
     let counts = [
         ("keys", history.keys().len(), 30),
         ("ran", ended(|end| matches!(end, End::Ran(_))), 20),
@@ -55,11 +58,9 @@ fn assert_enough(history: &History, interrupts: bool) {
         ("cut off", history.count(|end| end.is_none()), 6),
         ("broken", failed("broken"), 5),
         ("transaction lost", failed("TransactionLost"), 3),
-        (
-            "interrupted",
-            failed("Interrupted"),
-            if interrupts { 3 } else { 0 },
-        ),
+        ("interrupted", failed("Interrupted"), interrupted),
+        ("received", received, 20),
+        ("received again", again, 1),
     ];
     let enough = counts.iter().all(|(_, seen, needed)| seen >= needed);
     assert!(enough, "too little happened: {counts:?}");
