@@ -176,14 +176,14 @@ impl<DB: Dialect> Batch<DB> {
                     target: "effectively::relay", outbox_id = answered.outbox_id, attempts, reason = rejected.reason(),
                     delay_ms = delay.as_millis(), "an event was rejected and is tried again"
                 );
-                self.finish(lease, Finish::Postponed);
+                self.shared.partitions.set_stale(&[lease]);
             }
             Ok(false) => {}
             // It stands where it stood and is published again. Or it waits, and only the answer was lost: what is behind it
             // must not pass it, so this is found out before the next read.
             Err(error) => {
                 failed(&error);
-                self.finish(lease, Finish::Postponed);
+                self.shared.partitions.set_stale(&[lease]);
             }
         }
     }
@@ -202,14 +202,6 @@ impl<DB: Dialect> Batch<DB> {
     fn lease(&self, partition: u16) -> Option<Lease> {
         let of = |lease: &&Lease| lease.partition == partition;
         self.leases.iter().find(of).copied()
-    }
-
-    fn finish(&mut self, lease: Lease, finish: Finish) {
-        for open in &mut self.open {
-            if open.0 == lease && open.1 == Finish::Well {
-                open.1 = finish;
-            }
-        }
     }
 
     fn finish_all(&mut self, finish: Finish) {

@@ -45,8 +45,6 @@ pub(super) struct Idle {
 pub(super) enum Finish {
     /// Nothing unusual: the ramp may go on.
     Well,
-    /// An event waits now.
-    Postponed,
     /// The sink panicked: one event at a time from here.
     Panicked,
     /// Events were published and could not be settled.
@@ -85,7 +83,7 @@ impl Partitions {
             .collect()
     }
 
-    /// What waits in these may have changed.
+    /// What waits in these may have changed: it is asked for before they are read, however a batch of them ends.
     pub(super) fn set_stale(&self, leases: &[Lease]) {
         let mut all = self.lock();
         for lease in leases {
@@ -95,8 +93,8 @@ impl Partitions {
         }
     }
 
-    pub(super) fn set_parked(&self, partition: u16, keys: HashSet<String>) {
-        if let Some(held) = self.lock().get_mut(&partition) {
+    pub(super) fn set_parked(&self, lease: Lease, keys: HashSet<String>) {
+        if let Some(held) = same(&mut self.lock(), lease) {
             held.parked = keys;
             held.stale = false;
         }
@@ -121,10 +119,6 @@ impl Partitions {
         held.busy = false;
         match finish {
             Finish::Well => held.climb(full),
-            Finish::Postponed => {
-                held.stale = true;
-                held.climb(full);
-            }
             Finish::Panicked => held.ramp = Some(1),
             // The sinks say again what they have published, before anything more is.
             Finish::Unsettled => held.assigned.clear(),

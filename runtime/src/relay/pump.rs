@@ -126,11 +126,8 @@ impl<DB: Dialect> Pump<DB> {
     /// What has become due goes where it is read, and the keys that still wait are noted.
     async fn look_at_waiting(&mut self, idle: &[Idle]) -> Result<(), Error> {
         let now = Instant::now();
-        let mut stale: Vec<u16> = idle
-            .iter()
-            .filter(|idle| idle.stale)
-            .map(|idle| idle.lease.partition)
-            .collect();
+        let stale = idle.iter().filter(|idle| idle.stale);
+        let mut stale: Vec<Lease> = stale.map(|idle| idle.lease).collect();
         let mut next = self.promote_at;
         if now >= self.promote_at {
             let leases: Vec<Lease> = idle.iter().map(|idle| idle.lease).collect();
@@ -138,14 +135,15 @@ impl<DB: Dialect> Pump<DB> {
             let promoted = self.shared.port.promote(&leases).await;
             if !matches!(promoted, Ok(0)) {
                 self.shared.partitions.set_stale(&leases);
-                stale = leases.iter().map(|lease| lease.partition).collect();
+                stale = leases;
             }
             promoted?;
             next = now + self.shared.settings.poll;
         }
         if !stale.is_empty() {
             let mut parked: BTreeMap<u16, HashSet<String>> = BTreeMap::new();
-            for waiting in self.shared.port.waiting(&stale).await? {
+            let partitions: Vec<u16> = stale.iter().map(|lease| lease.partition).collect();
+            for waiting in self.shared.port.waiting(&partitions).await? {
                 next = next.min(now + waiting.due_in);
                 let lane = waiting.partition_key.map(Lane::Key);
                 if let Some(lane @ Lane::Key(_)) = lane
@@ -155,9 +153,9 @@ impl<DB: Dialect> Pump<DB> {
                     parked.entry(waiting.partition).or_default().insert(key);
                 }
             }
-            for partition in stale {
-                let keys = parked.remove(&partition).unwrap_or_default();
-                self.shared.partitions.set_parked(partition, keys);
+            for lease in stale {
+                let keys = parked.remove(&lease.partition).unwrap_or_default();
+                self.shared.partitions.set_parked(lease, keys);
             }
         }
         self.promote_at = next;

@@ -20,6 +20,7 @@ on_every_database!(
     a_route_that_is_down_does_not_stop_another,
     a_key_that_waits_still_waits_for_the_next_relay,
     a_sink_that_panics_over_an_event_loses_only_that_one,
+    a_sink_that_panics_lets_nothing_pass_what_another_refused,
     a_sink_without_an_order_gets_one_event_of_a_key_at_a_time,
 );
 
@@ -247,6 +248,34 @@ async fn a_sink_that_panics_over_an_event_loses_only_that_one<DB: ShopDb>(db: Te
     assert_eq!(of_key["bob"], [0, 1, 2, 4, 5, 6, 7, 8, 9]);
     let letters = shop.ledger.outbox().dead_letters(0, 10).await;
     assert_eq!(letters.expect("the dead letters").len(), 1);
+}
+
+async fn a_sink_that_panics_lets_nothing_pass_what_another_refused<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    // One key, so one partition and one batch of both topics.
+    let mails = (0..5).map(|number| Mail(Numbered::of("ada", number)));
+    let numbers = (0..5).map(|number| Numbered::of("ada", number));
+    shop.emit(Emit::new(()).events(mails).events(numbers)).await;
+    let has_panicked = AtomicBool::new(false);
+    let panics = Memory::new().judged_by(move |_| {
+        assert!(has_panicked.swap(true, Ordering::SeqCst), "a planted bug");
+        None
+    });
+    let sink = Memory::new().judged_by(|event| {
+        (number(event) == 0 && event.attempts == 0).then(|| Delivery::rejected("not yet"))
+    });
+    // Long enough for what stands behind it.
+    let pause = Duration::from_secs(1);
+    let relay = Running::start(
+        brisk(shop.ledger.clone())
+            .route("mail.*", panics.clone())
+            .route("numbers", Route::to(sink.clone()).backoff(pause, pause)),
+    );
+    shop.drained().await;
+    relay.stop().await;
+    for sink in [panics, sink] {
+        assert_eq!(in_order(&sink.published())["ada"], [0, 1, 2, 3, 4]);
+    }
 }
 
 /// Refuses each event once, and notes what it was handed at the same time.
