@@ -23,6 +23,7 @@ mod many_processes_run_one_body;
 mod mixed_work;
 mod mixed_work_keeps_its_history;
 mod one_writer_serves_in_turn;
+mod payments;
 mod planted_bugs_are_found_out;
 mod rolled_back_holders_let_others_in;
 mod runtimes_may_end_first;

@@ -73,26 +73,34 @@ pub async fn order<DB: ShopDb>(ledger: &Ledger<DB>, key: &str, body: Body) -> An
 }
 
 pub async fn order_as<DB: ShopDb>(ledger: &Ledger<DB>, mark: &str, body: Body) -> Answer {
-    order_with(ledger, mark, async |tx: &mut DB::Connection| match body {
-        Body::Returns => Ok(()),
-        Body::Works(time) => {
-            tokio::time::sleep(time).await;
-            Ok(())
-        }
-        Body::GivesUp => Err(ShopError::GaveUp),
-        // Past the hook of the process: this one is expected, and its backtrace is slow.
-        Body::Panics => std::panic::resume_unwind(Box::new("the body panicked")),
-        Body::Aborts => process::abort(),
-        Body::Runs(sql) => Ok(DB::execute(tx, sql).await.map(drop)?),
-        Body::Stands(gate) => {
-            gate.stand().await;
-            Ok(())
-        }
+    order_with(ledger, mark, async |tx: &mut DB::Connection| {
+        body.run::<DB>(tx).await
     })
     .await
 }
 
-/// The call that all tests here make: one order, then `rest`, one event.
+impl Body {
+    pub async fn run<DB: ShopDb>(self, tx: &mut DB::Connection) -> Result<(), ShopError> {
+        match self {
+            Self::Returns => Ok(()),
+            Self::Works(time) => {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
+            Self::GivesUp => Err(ShopError::GaveUp),
+            // Past the hook of the process: this one is expected, and its backtrace is slow.
+            Self::Panics => std::panic::resume_unwind(Box::new("the body panicked")),
+            Self::Aborts => process::abort(),
+            Self::Runs(sql) => Ok(DB::execute(tx, sql).await.map(drop)?),
+            Self::Stands(gate) => {
+                gate.stand().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The call that most tests here make: one order, then `rest`, one event.
 pub async fn order_with<DB: ShopDb, F>(ledger: &Ledger<DB>, mark: &str, rest: F) -> Answer
 where
     F: AsyncFnOnce(&mut DB::Connection) -> Result<(), ShopError>,

@@ -1,5 +1,5 @@
-//! Four processes with common keys and a relay each, bodies that fail, panic and end their transaction, connections that break, processes that
-//! are killed and replaced.
+//! Four processes with common keys and a relay each, bodies that fail, panic and end their transaction, connections that break,
+//! processes that are killed and replaced.
 
 use std::future::pending;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,10 +10,10 @@ use effectively_tests::{TestDb, Worker, eventually};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::deliveries;
 use crate::history::{End, History, Line};
-use crate::marks::{Answer, BOUND, Body, mark_of, order_as};
-use crate::shop::{ShopDb, ShopError};
+use crate::marks::{Answer, BOUND, Body, key_of, mark_of};
+use crate::shop::{ShopDb, ShopError, insert, shop_key};
+use crate::{deliveries, marks, payments};
 
 /// The last shift of a process is worked to its end, the others are killed in the middle.
 const SHIFTS: u64 = 4;
@@ -38,6 +38,27 @@ impl Shift {
     fn is_last(&self) -> bool {
         self.number + 1 == SHIFTS
     }
+}
+
+/// A database with all tables of the work.
+pub async fn open<DB: ShopDb>(db: TestDb<DB>) -> TestDb<DB> {
+    let db = marks::open(db).await;
+    deliveries::open(&db).await;
+    payments::open(&db).await;
+    db
+}
+
+/// The call of all processes: an order, its payment, what the body does then, and events.
+pub async fn order<DB: ShopDb>(ledger: &Ledger<DB>, mark: &str, body: Body) -> Answer {
+    ledger
+        .call(shop_key(key_of(mark)))
+        .run_with_events(async |tx: &mut DB::Connection| {
+            insert::<DB>(tx, mark).await?;
+            payments::pay::<DB>(tx, mark).await?;
+            body.run::<DB>(tx).await?;
+            Ok(deliveries::emission(mark))
+        })
+        .await
 }
 
 /// What the processes did until the last of them was done and an operator released the keys whose body had ended the
@@ -150,7 +171,7 @@ async fn call_once<DB: ShopDb>(ledger: &Ledger<DB>, key: &str, body: Body) {
     say(&began(&mark));
     let call = tokio::spawn({
         let (ledger, mark) = (ledger.clone(), mark.clone());
-        async move { order_as(&ledger, &mark, body).await }
+        async move { order(&ledger, &mark, body).await }
     });
     say(&ended(&mark, call.await.map_err(drop)).0);
 }

@@ -4,11 +4,11 @@
 use effectively::Ledger;
 use effectively_tests::{TestDb, Worker, eventually, on_every_database};
 
-use crate::deliveries;
 use crate::history::{End, History};
-use crate::marks::{BOUND, Body, mark_of, open, order_as};
-use crate::mixed_work::{Shift, began, ended, history_of, work};
+use crate::marks::{BOUND, Body, mark_of};
+use crate::mixed_work::{Shift, began, ended, history_of, open, order, work};
 use crate::shop::ShopDb;
+use crate::{deliveries, payments};
 
 on_every_database!(four_processes_under_faults_keep_every_promise);
 
@@ -17,7 +17,6 @@ async fn four_processes_under_faults_keep_every_promise<DB: ShopDb>(db: TestDb<D
         return work(db, shift, true).await;
     }
     let db = open(db).await;
-    deliveries::open(&db).await;
     let mut history = history_of(&db).await;
 
     // The faults have stopped: every key ends.
@@ -26,7 +25,7 @@ async fn four_processes_under_faults_keep_every_promise<DB: ShopDb>(db: TestDb<D
         eventually(BOUND, async || {
             let mark = mark_of(&key);
             history.add(began(&mark));
-            let (line, ended) = ended(&mark, Ok(order_as(&ledger, &mark, Body::Returns).await));
+            let (line, ended) = ended(&mark, Ok(order(&ledger, &mark, Body::Returns).await));
             history.add(line);
             matches!(ended, End::Ran(_) | End::Replayed(_))
         })
@@ -34,6 +33,7 @@ async fn four_processes_under_faults_keep_every_promise<DB: ShopDb>(db: TestDb<D
     }
     let book = deliveries::delivered(&db).await;
     history.check(&book).expect("a history that can be");
+    assert!(payments::are_of(&db, book.orders.len()).await);
     assert_eq!(
         book.orders.len(),
         history.keys().len(),
@@ -59,7 +59,7 @@ fn assert_enough(history: &History, interrupted: usize) {
         ("broken", failed("broken"), 5),
         ("transaction lost", failed("TransactionLost"), 3),
         ("interrupted", failed("Interrupted"), interrupted),
-        ("received", received, 20),
+        ("received", received, 60),
         ("received again", again, 1),
     ];
     let enough = counts.iter().all(|(_, seen, needed)| seen >= needed);

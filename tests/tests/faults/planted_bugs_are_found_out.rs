@@ -5,8 +5,7 @@ use effectively::fault::{Bug, plant};
 use effectively_tests::{TestDb, Worker, on_every_database};
 
 use crate::deliveries;
-use crate::marks::open;
-use crate::mixed_work::{Shift, history_of, work};
+use crate::mixed_work::{Shift, history_of, open, work};
 use crate::shop::ShopDb;
 
 on_every_database!(
@@ -47,7 +46,6 @@ async fn is_found_out<DB: ShopDb>(
         return work(db, shift, false).await;
     }
     let db = open(db).await;
-    deliveries::open(&db).await;
     let history = history_of(&db).await;
     let found = history.check(&deliveries::delivered(&db).await);
     let is_that = |found: &String| as_what.into_iter().any(|what| found.contains(what));
