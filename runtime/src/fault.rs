@@ -153,10 +153,12 @@ mod planted {
         assert!(PLANTED.set(bug).is_ok(), "one bug at a time");
     }
 
+    /// Whether the algorithm is to have it.
     pub(crate) fn is_planted(bug: Bug) -> bool {
         PLANTED.get() == Some(&bug)
     }
 
+    /// What a key is claimed under: with one of the bugs, not its hash.
     pub(crate) fn in_hash(mut hash: KeyHash) -> KeyHash {
         if is_planted(Bug::ClaimOfOneProcess) {
             for (byte, of_process) in hash.0.iter_mut().zip(process::id().to_le_bytes()) {

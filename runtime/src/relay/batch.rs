@@ -167,24 +167,21 @@ impl<DB: Dialect> Batch<DB> {
         }
         let delay = route.pause(attempts);
         let port = &self.shared.port;
-        match port
+        let postponed = port
             .postpone(lease, answered.outbox_id, delay, rejected.reason())
-            .await
-        {
+            .await;
+        // Whatever the answer, or if none came: the event may wait now, and what is behind it must not pass it.
+        self.shared.partitions.set_stale(&[lease]);
+        match postponed {
             Ok(true) => {
                 tracing::warn!(
                     target: "effectively::relay", outbox_id = answered.outbox_id, attempts, reason = rejected.reason(),
                     delay_ms = delay.as_millis(), "an event was rejected and is tried again"
                 );
-                self.shared.partitions.set_stale(&[lease]);
             }
             Ok(false) => {}
-            // It stands where it stood and is published again. Or it waits, and only the answer was lost: what is behind it
-            // must not pass it, so this is found out before the next read.
-            Err(error) => {
-                failed(&error);
-                self.shared.partitions.set_stale(&[lease]);
-            }
+            // If it stands where it stood, it is published again without an attempt being counted.
+            Err(error) => failed(&error),
         }
     }
 
