@@ -1,4 +1,4 @@
-//! What becomes of the events: relays hand them to a handler that takes each once.
+//! C3 to C5: what becomes of the events. Relays hand them to a handler that takes each once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::marks::Book;
 use crate::shop::{OrderPlaced, ShopDb, ShopError};
 
 /// C10: how long the outbox may take to drain when the faults have stopped.
-const DRAINED: Duration = Duration::from_secs(30);
+pub const DRAINED: Duration = Duration::from_secs(30);
 
 /// How many events a call emits, all of one partition key.
 const EVENTS: usize = 3;

@@ -158,9 +158,10 @@ pub async fn work<DB: ShopDb>(db: TestDb<DB>, shift: Shift, drains: bool) {
         // The last fault: some events come again.
         _ = tasks.join_all() => arm(Some((AFTER_PUBLISH, Action::Error))),
     }
-    // A connection that broke may be found out only now.
-    while drains && shift.is_last() && ledger.outbox().pending().await.unwrap_or(1) > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    if drains && shift.is_last() {
+        // A connection that broke may be found out only now.
+        let pending = async || ledger.outbox().pending().await.unwrap_or(1);
+        eventually(deliveries::DRAINED, async || pending().await == 0).await;
     }
     relay.abort();
     Worker::say("done");

@@ -1,5 +1,5 @@
-//! I1, I2, I6 and I9 at once: four processes with common keys, bodies that fail and panic, connections that break, processes that
-//! are killed and replaced. The history of it all must be one that a correct system can have.
+//! I1 to I6 and I9 at once: four processes with common keys and a relay each, bodies that fail, panic and end their transaction,
+//! connections that break, processes that are killed and replaced. The history of it all must be one that a correct system can have.
 
 use effectively::Ledger;
 use effectively_tests::{TestDb, Worker, eventually, on_every_database};
