@@ -73,6 +73,13 @@ pub enum ErrorKind {
     )]
     TransactionLost,
 
+    /// The body made its transaction read-only, so that nothing could be recorded.
+    #[error(
+        "the handler's body made its transaction read-only, so its outcome could not be recorded; nothing was committed and the key is free: \
+         leave `SET TRANSACTION READ ONLY` out of the body"
+    )]
+    TransactionReadOnly,
+
     /// The body panicked in a detached call.
     #[error("the handler's body panicked; its effects were rolled back and the key is free")]
     Panicked,
@@ -242,6 +249,7 @@ impl Error {
             NotCommitted => "not_committed",
             CommitUnknown => "commit_unknown",
             TransactionLost => "transaction_lost",
+            TransactionReadOnly => "transaction_read_only",
             Panicked => "handler_panicked",
             NestedCall => "nested_call",
             DuplicateScope { .. } => "duplicate_scope",

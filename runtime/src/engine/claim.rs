@@ -101,9 +101,22 @@ impl<DB: Dialect> Claim<DB> {
     }
 
     /// The body failed: everything is rolled back and the key is free.
-    pub(crate) async fn release(self) {
+    ///
+    /// # Errors
+    /// TransactionLost when the body had lost the transaction before: what it wrote afterwards may have stayed.
+    pub(crate) async fn release(mut self) -> Result<(), Error> {
+        if !self.is_open() {
+            observed::count(self.scope(), "transaction_lost");
+            return Err(self.lost().await);
+        }
         observed::count(self.scope(), "released");
         self.roll_back().await;
+        Ok(())
+    }
+
+    /// Whether the transaction is still there, as far as sqlx can tell.
+    fn is_open(&mut self) -> bool {
+        store::in_transaction::<DB>(self.lent.conn())
     }
 
     async fn roll_back(mut self) {
@@ -158,6 +171,7 @@ impl<DB: Dialect> Claim<DB> {
                 || (recorded.is_payload_free() && events.is_empty()),
         };
         let ended = match fault::point("before_fence").await {
+            Ok(()) if !self.is_open() => Err(Unfinished::Lost),
             Ok(()) => DB::complete(self.lent.conn(), self.ledger.sql(), &completion).await,
             Err(error) => Err(Unfinished::NotCommitted(error)),
         };
@@ -224,19 +238,26 @@ impl<DB: Dialect> Claim<DB> {
                 self.roll_back().await;
                 Err(store::error_as::<DB>(ErrorKind::TransactionLost, error))
             }
-            Unfinished::Lost => {
-                let (ledger, owner, _writer) = self.close();
-                if let Some(owner) = owner {
-                    ledger.interrupt(&owner).await;
-                }
-                Err(ErrorKind::TransactionLost.into())
+            Unfinished::ReadOnly(error) => {
+                self.roll_back().await;
+                Err(store::error_as::<DB>(ErrorKind::TransactionReadOnly, error))
             }
+            Unfinished::Lost => Err(self.lost().await),
             Unfinished::Unknown(error) => match self.close() {
                 (ledger, Some(owner), _writer) => ledger.resolve(owner, recorded, error).await,
                 // Without a key there is no row to ask for.
                 (_, None, _) => Err(store::error_as::<DB>(ErrorKind::CommitUnknown, error)),
             },
         }
+    }
+
+    /// The transaction ended in the body. Where something of the body may have stayed, nobody runs the key again.
+    async fn lost(self) -> Error {
+        let (ledger, owner, _writer) = self.close();
+        if let Some(owner) = owner {
+            ledger.interrupt(&owner).await;
+        }
+        ErrorKind::TransactionLost.into()
     }
 
     /// Ends the transaction by closing its connection. What is written about it next is still our turn to write.

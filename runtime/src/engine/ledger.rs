@@ -185,6 +185,19 @@ impl<DB: Dialect> Ledger<DB> {
         kept.filter(|_| !self.pool().is_closed())
     }
 
+    /// Closes the connections that wait for a call, here and in the pool, so that the next call opens a new one.
+    pub(super) fn close_idle(&self) {
+        if let Some(kept) = self.kept() {
+            kept.clear();
+        }
+        for _ in 0..self.pool().num_idle() {
+            let Some(mut conn) = self.pool().try_acquire() else {
+                return;
+            };
+            conn.close_on_drop();
+        }
+    }
+
     async fn check_tables(&self, lent: &mut Lent<DB>) -> Result<(), Error> {
         match DB::version(lent.conn(), self.sql()).await {
             Ok(Some(found)) if found < SCHEMA_VERSION => Err(ErrorKind::SchemaVersion {

@@ -113,7 +113,7 @@ impl<DB: Dialect> Ledger<DB> {
         let mut tries = 0;
         loop {
             let mut lent = self.lend().await?;
-            match DB::begin_unkeyed(lent.conn(), attempt, handler.isolation).await {
+            match DB::begin_unkeyed(lent.conn(), self.sql(), attempt, handler.isolation).await {
                 Ok(()) => return Ok(Claim::unkeyed(self.clone(), lent, attempt, writer)),
                 Err(error) => Box::pin(self.recover(lent, error, &mut tries)).await?,
             }

@@ -13,7 +13,8 @@ use crate::{
 
 /// How often a claim is tried after deadlocks. The body has not run, so nothing repeats.
 const CONFLICTS: u32 = 20;
-/// How often it is tried after broken connections: a restarted server leaves a pool full of them.
+/// How often it is tried on connections that are broken or lead to a server that takes no writes: a restart or a failover leaves a
+/// pool full of them.
 const BROKEN: u32 = 3;
 
 impl<DB: Dialect> Ledger<DB> {
@@ -69,18 +70,18 @@ impl<DB: Dialect> Ledger<DB> {
         tries: &mut u32,
     ) -> Result<(), Error> {
         *tries += 1;
-        // A connection that cannot roll back is closed.
-        if DB::rollback(lent.conn()).await.is_ok() {
+        let fault = DB::fault(&error);
+        if matches!(fault, Fault::Disconnected | Fault::WrongServer) {
+            // Closed, and the others with it: after a restart or a failover the next one would be as bad.
+            drop(lent);
+            self.close_idle();
+        } else if DB::rollback(lent.conn()).await.is_ok() {
+            // A connection that cannot roll back is closed.
             lent.give_back();
         }
-        let again = match DB::fault(&error) {
+        let again = match fault {
             Fault::Conflict => *tries < CONFLICTS,
-            Fault::Disconnected => {
-                if let Some(kept) = self.kept() {
-                    kept.clear();
-                }
-                *tries < BROKEN
-            }
+            Fault::Disconnected | Fault::WrongServer => *tries < BROKEN,
             _ => false,
         };
         if !again {

@@ -176,6 +176,8 @@ where
 
 /// Rolls back before the caller learns anything, so that a retry does not meet its own claim.
 async fn give_back<DB: Dialect, A, E>(claim: Claim<DB>, ended: Ended<A, E>) -> Ended<A, E> {
-    claim.release().await;
-    ended
+    match claim.release().await {
+        Ok(()) => ended,
+        Err(error) => Ended::Failed(error),
+    }
 }

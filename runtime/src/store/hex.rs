@@ -20,9 +20,32 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+/// Reads what the database has written as hex.
+#[cfg(feature = "postgres")]
+pub(super) fn bytes(hex: &str) -> sqlx::Result<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let pair = |pair: &[u8]| match *pair {
+        [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = hex.as_bytes().chunks(2).map(pair).collect();
+    bytes.ok_or_else(|| sqlx::Error::Decode("an odd or unknown digit of hex".into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn hex_is_read_back_and_anything_else_refused() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(bytes(&Hex(&all).to_string()).unwrap(), all);
+        assert_eq!(bytes("").unwrap(), b"");
+        for bad in ["0", "000", "0g", "\\x00", "é"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn every_byte_has_two_digits() {

@@ -11,7 +11,7 @@ use super::{Names, Verbs};
 use crate::error::{Error, ErrorKind};
 
 /// The version of the tables that this library works with.
-pub(crate) const SCHEMA_VERSION: i64 = 3;
+pub(crate) const SCHEMA_VERSION: i64 = 7;
 
 /// How often a migration is tried while another process holds the database.
 const TRIES: u32 = 40;

@@ -114,6 +114,8 @@ pub enum Unfinished {
     Lost,
     /// The transaction failed under the body, which swallowed the error. Nothing stays.
     Aborted(sqlx::Error),
+    /// The body made the transaction read-only. Nothing stays.
+    ReadOnly(sqlx::Error),
     /// COMMIT was not sent, or the server answered that it failed. Nothing stays.
     NotCommitted(sqlx::Error),
     /// COMMIT may have been executed.
@@ -127,6 +129,8 @@ pub enum Fault {
     Conflict,
     /// The connection is gone: another one may work.
     Disconnected,
+    /// The connection leads to a server that takes no writes, after a failover perhaps: a new one may lead to the right one.
+    WrongServer,
     /// The database cannot be had in time.
     Unavailable,
     /// Our tables are not there.
@@ -211,6 +215,7 @@ pub trait Verbs:
     /// BEGIN with a witness instead of a claim.
     fn begin_unkeyed(
         conn: &mut Self::Connection,
+        sql: &Self::Sql,
         attempt: Attempt,
         isolation: Isolation,
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
@@ -276,7 +281,7 @@ pub trait Verbs:
 /// The error that the engine reports for a failure outside the body.
 pub(crate) fn error<DB: Verbs>(source: sqlx::Error) -> Error {
     let kind = match DB::fault(&source) {
-        Fault::Disconnected | Fault::Unavailable => ErrorKind::Unavailable,
+        Fault::Disconnected | Fault::WrongServer | Fault::Unavailable => ErrorKind::Unavailable,
         Fault::Conflict => ErrorKind::NotCommitted,
         Fault::TablesMissing => ErrorKind::TablesMissing,
         Fault::ForeignKeysOff => ErrorKind::ForeignKeysOff,
@@ -312,6 +317,12 @@ pub(crate) fn is_conflict(error: &Error) -> bool {
 struct ServerError {
     code: Option<String>,
     fault: Fault,
+}
+
+/// Whether sqlx still counts the transaction of a call. A savepoint that a body drops before the server has answered ends it: sqlx
+/// queues a ROLLBACK of everything, since it does not know yet that there is a savepoint.
+pub(crate) fn in_transaction<DB: Verbs>(conn: &DB::Connection) -> bool {
+    <DB as Database>::TransactionManager::get_transaction_depth(conn) > 0
 }
 
 /// How many calls may wait in the database at once for holders in other processes: a quarter of the pool.

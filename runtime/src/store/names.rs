@@ -21,9 +21,11 @@ const TABLES: [&str; 8] = [
 ];
 
 /// Procedures and functions, on Postgres.
-const ROUTINES: [&str; 5] = [
+const ROUTINES: [&str; 7] = [
+    "protect_session",
     "claim",
     "complete_or_raise",
+    "check_attempt",
     "due",
     "settle",
     "settle_and_keep",

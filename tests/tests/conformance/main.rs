@@ -20,6 +20,7 @@ mod names;
 mod nesting;
 mod operator;
 mod outbox;
+mod postgres;
 mod purge;
 mod refusals;
 mod replay;

@@ -134,12 +134,18 @@ async fn begins_with_a_message<DB: ShopDb>(tx: &mut DB::Connection) -> Body {
         refused,
         Err(sqlx::Error::InvalidSavePointStatement)
     ));
-    insert::<DB>(tx, "outside").await?;
+    let _ = insert::<DB>(tx, "outside").await;
     Ok(())
 }
 
 async fn a_whole_transaction_inside_loses_ours_and_interrupts_the_key<DB: ShopDb>(db: TestDb<DB>) {
-    after(db, begins_with_a_message::<DB>, Left::lost(1).interrupted()).await;
+    let stays = i64::from(DB::NAME == "SQLite");
+    after(
+        db,
+        begins_with_a_message::<DB>,
+        Left::lost(stays).interrupted(),
+    )
+    .await;
 }
 
 async fn a_whole_transaction_inside_loses_ours_and_frees_the_key<DB: ShopDb>(db: TestDb<DB>) {

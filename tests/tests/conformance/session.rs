@@ -61,7 +61,7 @@ async fn settings<DB: ShopDb>(db: &TestDb<DB>) -> &'static str {
     match DB::NAME {
         "PostgreSQL" => {
             "select concat_ws(' ', current_setting('lock_timeout'), current_setting('client_connection_check_interval'), \
-             current_setting('transaction_isolation'), coalesce(nullif(current_setting('effectively.attempt', true), ''), 'none'))"
+             current_setting('transaction_isolation'), current_setting('default_transaction_read_only'), coalesce(nullif(current_setting('effectively.attempt', true), ''), 'none'))"
         }
         "MySQL" if is_mariadb(&db.texts("select version()").await.concat()) => {
             "select concat_ws(' ', @@session.autocommit, @@session.innodb_lock_wait_timeout, @@session.tx_isolation)"

@@ -96,6 +96,7 @@ impl Verbs for MySql {
                 "published events",
                 include_str!("migrations/0003_published.sql"),
             ),
+            (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }
 
@@ -149,6 +150,7 @@ impl Verbs for MySql {
 
     async fn begin_unkeyed(
         conn: &mut MySqlConnection,
+        _: &Sql,
         _: Attempt,
         isolation: Isolation,
     ) -> sqlx::Result<()> {

@@ -2,8 +2,9 @@
 //!
 //! The claim is `INSERT … ON CONFLICT DO NOTHING` behind a try-lock, so it never waits: a key in flight elsewhere is known at
 //! once. The unique key decides, the lock only saves the wait. The open claim points into an empty table through a deferred
-//! foreign key, so a COMMIT that is not ours fails in the database. Claim and fence are procedures of the migration: the server
-//! plans what is in them once per session, where a raw message is parsed and planned for every call.
+//! foreign key, so a COMMIT that is not ours fails in the database. While a call runs, its session refuses writes outside of the
+//! call's transaction. Claim and fence are functions of the migration: the server plans what is in them once per session, where a raw
+//! message is parsed and planned for every call. Bytes travel as hex, which no setting of the server reads or writes in another way.
 
 use std::time::Duration;
 
@@ -29,8 +30,12 @@ pub struct Sql {
     names: Names,
     claims: String,
     outbox: String,
+    protect: String,
     claim: String,
     complete_or_raise: String,
+    check_attempt: String,
+    /// What the table of the claims adds to the number of a key's lock: advisory locks are shared by the whole database.
+    lock: i64,
     complete: Statement,
     complete_staging_one: Statement,
     complete_staging: Statement,
@@ -65,9 +70,12 @@ impl Verbs for Postgres {
             names: names.clone(),
             claims: names.full("claims"),
             outbox: names.full("outbox"),
+            protect: format!("BEGIN; CALL {}(); COMMIT; ", names.full("protect_session")),
             claim: names.full("claim"),
             complete_or_raise: names.full("complete_or_raise"),
-            complete: statement(claims::COMPLETE),
+            check_attempt: names.full("check_attempt"),
+            lock: claims::lock_of(&names.full("claims")),
+            complete: statement(&claims::complete()),
             complete_staging_one: statement(&claims::complete_staging(&outbox::stage_one(4))),
             complete_staging: statement(&claims::complete_staging(&outbox::stage(4))),
             stage_unkeyed: statement(&outbox::stage_unkeyed()),
@@ -97,6 +105,7 @@ impl Verbs for Postgres {
                 "published events",
                 include_str!("migrations/0003_published.sql"),
             ),
+            (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }
 
@@ -107,11 +116,15 @@ impl Verbs for Postgres {
         match code(error).as_deref() {
             Some("40001" | "40P01") => Fault::Conflict,
             Some("42P01" | "3F000") => Fault::TablesMissing,
-            // The server is shutting down, was crashed by another session, or ended this one.
-            Some("57P01" | "57P02" | "57P03") => Fault::Disconnected,
+            // The server is shutting down, was crashed by another session, or ended this one: an operator, or a limit on
+            // transactions and sessions that are idle or long.
+            Some("57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04") => {
+                Fault::Disconnected
+            }
             Some(connection) if connection.starts_with("08") => Fault::Disconnected,
-            // Too many connections, lock timeout; read-only: a failover is under way.
-            Some("53300" | "55P03" | "25006") => Fault::Unavailable,
+            Some(READ_ONLY) => Fault::WrongServer,
+            // Too many connections, lock timeout, a statement that took longer than the session allows.
+            Some("53300" | "55P03" | "57014") => Fault::Unavailable,
             _ => Fault::Other,
         }
     }
@@ -138,19 +151,20 @@ impl Verbs for Postgres {
 
     async fn await_holder(
         conn: &mut PgConnection,
-        _: &Sql,
+        sql: &Sql,
         hash: KeyHash,
         bound: Duration,
     ) -> sqlx::Result<()> {
-        claims::await_holder(conn, hash, bound).await
+        claims::await_holder(conn, sql, hash, bound).await
     }
 
     async fn begin_unkeyed(
         conn: &mut PgConnection,
+        sql: &Sql,
         attempt: Attempt,
         isolation: Isolation,
     ) -> sqlx::Result<()> {
-        outbox::begin_unkeyed(conn, attempt, isolation).await
+        outbox::begin_unkeyed(conn, sql, attempt, isolation).await
     }
 
     async fn complete(
@@ -162,11 +176,18 @@ impl Verbs for Postgres {
     }
 
     async fn rollback(conn: &mut PgConnection) -> sqlx::Result<()> {
-        if <Postgres as Database>::TransactionManager::get_transaction_depth(conn) == 1 {
-            return <Postgres as Database>::TransactionManager::rollback(conn).await;
-        }
         // Also ends a transaction that sqlx does not know of: BEGIN reached the server, its message failed later.
-        raw_sql("ROLLBACK").execute(&mut *conn).await?;
+        if <Postgres as Database>::TransactionManager::get_transaction_depth(conn) == 0 {
+            let message = format!("ROLLBACK; {TAKE_WRITES}");
+            return raw_sql(AssertSqlSafe(message))
+                .execute(conn)
+                .await
+                .map(drop);
+        }
+        // Without a transaction the first statement fails: the body has ended it, and the connection is closed. The setting needs
+        // the COMMIT, or the ROLLBACK that sqlx queues would undo it.
+        let message = format!("ROLLBACK AND CHAIN; {TAKE_WRITES}; COMMIT AND CHAIN");
+        raw_sql(AssertSqlSafe(message)).execute(&mut *conn).await?;
         lower_depth(conn);
         Ok(())
     }
@@ -230,15 +251,22 @@ fn code(error: &sqlx::Error) -> Option<String> {
 
 fn begin_at(isolation: Isolation) -> &'static str {
     match isolation {
-        Isolation::ReadCommitted => "BEGIN ISOLATION LEVEL READ COMMITTED; ",
-        Isolation::RepeatableRead => "BEGIN ISOLATION LEVEL REPEATABLE READ; ",
-        Isolation::Serializable => "BEGIN ISOLATION LEVEL SERIALIZABLE; ",
+        Isolation::ReadCommitted => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ",
+        Isolation::RepeatableRead => "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; ",
+        Isolation::Serializable => "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; ",
     }
 }
 
 /// The server notices when the client is gone: a closed connection frees the pool's slot at once, but its statement would run
-/// on and hold its locks. The claim's procedure sets it, too.
-const NOTICE_LOST_CLIENT: &str = "SET LOCAL client_connection_check_interval = 1000; ";
+/// on and hold its locks. The claim's function sets it, too. A SELECT, since statistics of statements leave out its constants only.
+const NOTICE_LOST_CLIENT: &str = "set_config('client_connection_check_interval', '1000', true)";
+
+/// Ends what `protect_session` began, where no fence does. Never `off`: a server that is being taken out of service may have been
+/// told to be read-only meanwhile, and the session has to follow it.
+const TAKE_WRITES: &str = "RESET default_transaction_read_only";
+
+/// SQLSTATE of a write in a read-only transaction.
+const READ_ONLY: &str = "25006";
 
 /// Begins with a whole message, so that sqlx counts depth 1 and a `begin` in the body is a savepoint.
 async fn begin_with(conn: &mut PgConnection, message: String) -> sqlx::Result<()> {
@@ -259,7 +287,7 @@ async fn commit(conn: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// After our own COMMIT AND CHAIN: sqlx counts down and queues a ROLLBACK, which ends the empty chained transaction.
+/// After our own COMMIT AND CHAIN, or ROLLBACK and BEGIN: sqlx counts down and queues a ROLLBACK, which ends the empty transaction.
 fn lower_depth(conn: &mut PgConnection) {
     <Postgres as Database>::TransactionManager::start_rollback(conn);
 }

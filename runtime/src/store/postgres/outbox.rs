@@ -6,7 +6,8 @@ use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, postgres::PgRow, 
 use uuid::Uuid;
 
 use super::{
-    Attempt, Completion, Envelope, Isolation, NOTICE_LOST_CLIENT, Sql, Staged, begin_at, begin_with,
+    Attempt, Completion, Envelope, Isolation, NOTICE_LOST_CLIENT, Sql, Staged, begin_at,
+    begin_with, claims,
 };
 use crate::model::PARTITIONS;
 use crate::store::{
@@ -66,7 +67,8 @@ pub(super) fn stage_one(first: usize) -> String {
 /// Stages without a claim, if the witness is there.
 pub(super) fn stage_unkeyed() -> String {
     format!(
-        "WITH fence AS (SELECT 1 WHERE current_setting('effectively.attempt', true) = $1) {}",
+        "WITH fence AS (SELECT {} WHERE current_setting('effectively.attempt', true) = $1) {}",
+        claims::TAKE_WRITES_AFTER_COMMIT,
         stage(2)
     )
 }
@@ -74,23 +76,21 @@ pub(super) fn stage_unkeyed() -> String {
 /// A transaction-local setting is the witness of a call without a key: it ends with the transaction it was set in.
 pub(super) async fn begin_unkeyed(
     conn: &mut PgConnection,
+    sql: &Sql,
     attempt: Attempt,
     isolation: Isolation,
 ) -> sqlx::Result<()> {
     let message = format!(
-        "{}{NOTICE_LOST_CLIENT}SET LOCAL effectively.attempt = '{}'",
+        "{}{}SELECT {NOTICE_LOST_CLIENT}, set_config('effectively.attempt', '{}', true)",
+        sql.protect,
         begin_at(isolation),
         Hex(attempt.bytes())
     );
     begin_with(conn, message).await
 }
 
-pub(super) fn witness(attempt: Attempt) -> String {
-    format!(
-        "SELECT CAST((SELECT 'effectively: the transaction is not the one that began' \
-         WHERE current_setting('effectively.attempt', true) IS DISTINCT FROM '{}') AS integer)",
-        Hex(attempt.bytes())
-    )
+pub(super) fn witness(sql: &Sql, attempt: Attempt) -> String {
+    format!("SELECT {}('{}')", sql.check_attempt, Hex(attempt.bytes()))
 }
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -140,7 +140,8 @@ fn column<'e, T>(events: &'e [Staged], value: impl Fn(&'e Staged) -> T) -> Vec<T
 /// The rows as hex text, for ledgers built with `payload_literals(true)`. Empty when there are none.
 pub(super) fn literal_rows(table: &str, end: &Completion<'_>) -> String {
     let mut sql = String::new();
-    let text = |text: &str| format!("convert_from('\\x{}', 'UTF8')", Hex(text.as_bytes()));
+    let bytes = |bytes: &[u8]| format!("decode('{}', 'hex')", Hex(bytes));
+    let text = |text: &str| format!("convert_from({}, 'UTF8')", bytes(text.as_bytes()));
     let optional = |value: Option<&str>| value.map_or_else(|| "NULL".to_owned(), text);
     for (event, id) in end.events.iter().zip(end.event_ids()) {
         let head = if sql.is_empty() {
@@ -151,12 +152,12 @@ pub(super) fn literal_rows(table: &str, end: &Completion<'_>) -> String {
         // Writing to a String does not fail.
         let _ = write!(
             sql,
-            "{head}('{id}', {}, {}, {}, {}, '\\x{}', {}, now() + {} * interval '1 millisecond', {})",
+            "{head}('{id}', {}, {}, {}, {}, {}, {}, now() + {} * interval '1 millisecond', {})",
             text(&event.topic),
             text(&event.name),
             optional(event.partition_key.as_deref()),
             event.partition(id),
-            Hex(&event.data),
+            bytes(&event.data),
             optional(headers_json(&event.headers).as_deref()),
             event.delay_ms(),
             optional(end.traceparent),

@@ -89,6 +89,7 @@ impl Verbs for Sqlite {
                 "published events",
                 include_str!("migrations/0003_published.sql"),
             ),
+            (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }
 
@@ -149,6 +150,7 @@ impl Verbs for Sqlite {
 
     async fn begin_unkeyed(
         conn: &mut SqliteConnection,
+        _: &Sql,
         _: Attempt,
         _: Isolation,
     ) -> sqlx::Result<()> {

@@ -1,0 +1,2 @@
+-- Version 7 changes routines of PostgreSQL. Here there are none.
+DO 0;
