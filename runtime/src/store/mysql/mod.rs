@@ -7,13 +7,16 @@
 use std::time::Duration;
 
 use sqlx::{
-    AssertSqlSafe, Connection, Database, MySql, MySqlConnection, mysql::MySqlDatabaseError, raw_sql,
+    AssertSqlSafe, Connection, Database, MySql, MySqlConnection, Row,
+    migrate::{Migrate, MigrateError},
+    mysql::{MySqlConnectOptions, MySqlDatabaseError},
+    raw_sql,
 };
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
-    driver_fault,
+    Completion, Fault, FoundSchema, Holder, InterruptedKey, Names, NewClaim, Spelling, Statement,
+    Unfinished, Verbs, driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
@@ -42,10 +45,8 @@ pub struct Sql {
 }
 
 /// One lock per database, waited for at most a minute.
-const LOCK: &str =
-    "SELECT GET_LOCK(LEFT(CONCAT('effectively migrates ', COALESCE(DATABASE(), '')), 64), 60)";
-const UNLOCK: &str =
-    "DO RELEASE_LOCK(LEFT(CONCAT('effectively migrates ', COALESCE(DATABASE(), '')), 64))";
+const LOCK: &str = "SELECT GET_LOCK(LEFT(CONCAT('effectively migrates ', ?), 64), 60)";
+const UNLOCK: &str = "DO RELEASE_LOCK(LEFT(CONCAT('effectively migrates ', ?), 64))";
 
 /// The same in every session, whatever its time zone.
 const NOW: &str = "UTC_TIMESTAMP(6)";
@@ -60,6 +61,8 @@ impl Sql {
 impl Verbs for MySql {
     /// With `autocommit = 0` they stay in a transaction that our ROLLBACK ends.
     const WRITES_OUTLIVE_ROLLBACK: bool = false;
+
+    const SPELLING: Spelling = Spelling::MySql;
 
     type Sql = Sql;
 
@@ -79,8 +82,21 @@ impl Verbs for MySql {
             pending: statement(outbox::PENDING),
             read: statement(outbox::READ),
             remove: statement(outbox::REMOVE),
-            version: statement("SELECT max(version) FROM {migrations}"),
+            version: statement("SELECT max(version) FROM {migrations} WHERE success"),
         }
+    }
+
+    async fn schema(
+        conn: &mut MySqlConnection,
+        options: &MySqlConnectOptions,
+        _: &str,
+    ) -> sqlx::Result<FoundSchema> {
+        let schema = raw_sql("SELECT DATABASE()").fetch_one(conn).await?;
+        let schema: Option<String> = schema.try_get(0)?;
+        Ok(FoundSchema {
+            changed: schema.as_deref() != options.get_database(),
+            schema,
+        })
     }
 
     fn migrations() -> &'static [(i64, &'static str, &'static str)] {
@@ -211,17 +227,39 @@ impl Verbs for MySql {
         outbox::remove(conn, sql, event).await
     }
 
+    async fn create_schema(conn: &mut MySqlConnection, names: &Names) -> Result<(), MigrateError> {
+        let there =
+            "SELECT EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = ?)";
+        let there = sqlx::query_scalar(there)
+            .bind(names.schema())
+            .fetch_one(&mut *conn)
+            .await?;
+        // Even with IF NOT EXISTS the statement takes the right to create it.
+        if there {
+            return Ok(());
+        }
+        conn.create_schema_if_not_exists(&names.quoted(names.schema()))
+            .await
+    }
+
     // MariaDB refuses the time limit of sqlx's lock, so that there it is none.
-    async fn lock_migrations(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-        let locked: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(conn).await?;
-        match locked {
-            Some(1) => Ok(()),
-            _ => Err(sqlx::Error::PoolTimedOut),
+    async fn lock_migrations(
+        conn: &mut MySqlConnection,
+        names: &Names,
+    ) -> Result<(), MigrateError> {
+        let lock = sqlx::query_scalar(LOCK).bind(names.schema());
+        match lock.fetch_one(conn).await? {
+            Some(1_i64) => Ok(()),
+            _ => Err(sqlx::Error::PoolTimedOut.into()),
         }
     }
 
-    async fn unlock_migrations(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-        sqlx::query(UNLOCK).execute(conn).await.map(drop)
+    async fn unlock_migrations(
+        conn: &mut MySqlConnection,
+        names: &Names,
+    ) -> Result<(), MigrateError> {
+        let unlock = sqlx::query(UNLOCK).bind(names.schema());
+        Ok(unlock.execute(conn).await.map(drop)?)
     }
 
     async fn version(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {
