@@ -100,13 +100,14 @@ impl<DB: Dialect> LedgerBuilder<DB> {
         }
     }
 
-    /// The schema of the tables, on Postgres; on MySQL the database. Default: the connection's own.
+    /// The schema of the tables, on Postgres; on MySQL the database; on SQLite the name of an attached file. Default: the one that a
+    /// new connection of the pool works in, found once. Any word will do, also one that SQL reserves: names are always quoted.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
     }
 
-    /// What the tables' names begin with. Default: `effectively_`.
+    /// What the tables' names begin with. Default: `effectively_`. Names are always quoted.
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self

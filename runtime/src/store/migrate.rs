@@ -78,13 +78,8 @@ async fn run<DB: Verbs>(
     conn.ensure_migrations_table(&table).await?;
     for (version, title, sql) in missing::<DB>(conn, &table).await? {
         let renamed = AssertSqlSafe(names.rename(sql)).into_sql_str();
-        let mut migration = Migration::new(
-            version,
-            title.into(),
-            MigrationType::Simple,
-            renamed,
-            false,
-        );
+        let mut migration =
+            Migration::new(version, title.into(), MigrationType::Simple, renamed, false);
         // Of the text in the file, whatever the names are.
         migration.checksum = checksum(sql).into();
         DB::apply(conn, &table, &migration).await?;

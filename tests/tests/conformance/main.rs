@@ -25,6 +25,7 @@ mod refusals;
 mod replay;
 mod reuse;
 mod savepoint;
+mod schemas;
 mod session;
 mod swallowed;
 mod unkeyed;
