@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{
-    Connection, Database, Pool,
-    migrate::{Migrate, MigrateError, Migration},
-};
+use sqlx::{Database, Pool};
 use sqlx_core::transaction::TransactionManager;
 
 use crate::{
@@ -27,14 +24,16 @@ mod names;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod relay;
+mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub(crate) use self::{
     doctor::DoctorVerbs,
     migrate::{SCHEMA_VERSION, migrate},
-    names::{FoundSchema, GivenNames, Names, Spelling, Statement},
+    names::{GivenNames, Names, Spelling, Statement},
     relay::{Due, Fence, Lease, RelayVerbs, Waiting},
+    schema::{FoundSchema, SchemaVerbs},
 };
 pub use self::{
     doctor::{KeyState, Leftovers, LongTransaction, ServerState},
@@ -165,32 +164,20 @@ impl InterruptedKey {
     }
 }
 
-/// What connections to this database are opened with.
-pub(crate) type OptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
-
 /// One verb per thing the engine does to the database. Every future may be dropped at any await: the engine's guard then
 /// closes the connection, so no verb needs to clean up.
 #[doc(hidden)]
 pub trait Verbs:
-    Database<Connection: Migrate, TransactionManager: TransactionManager<Database = Self>> + Sized
+    SchemaVerbs + Database<TransactionManager: TransactionManager<Database = Self>> + Sized
 {
     /// One writer at a time: calls queue in the process, and a replay is looked up before the queue.
     const ONE_WRITER: bool = false;
     /// Whether what a body writes after its own ROLLBACK stays. If so, a lost transaction interrupts the key.
     const WRITES_OUTLIVE_ROLLBACK: bool = true;
 
-    /// How names are quoted, and where they must not be qualified.
-    const SPELLING: Spelling;
-
     type Sql: std::fmt::Debug + Send + Sync + 'static;
 
     fn sql(names: &Names) -> Self::Sql;
-    /// Where this session finds the table of the claims, or would create it.
-    fn schema(
-        conn: &mut Self::Connection,
-        options: &OptionsOf<Self>,
-        claims: &str,
-    ) -> impl Future<Output = sqlx::Result<FoundSchema>> + Send;
     fn migrations() -> &'static [(i64, &'static str, &'static str)];
     fn fault(error: &sqlx::Error) -> Fault;
     /// Whether another process holds the whole database for a moment.
@@ -275,28 +262,6 @@ pub trait Verbs:
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     // Schema.
-    /// Creates the schema that the builder was given, unless it is there.
-    fn create_schema(
-        conn: &mut Self::Connection,
-        names: &Names,
-    ) -> impl Future<Output = Result<(), MigrateError>> + Send;
-    /// Waits until no other process migrates.
-    fn lock_migrations(
-        conn: &mut Self::Connection,
-        names: &Names,
-    ) -> impl Future<Output = Result<(), MigrateError>> + Send;
-    fn unlock_migrations(
-        conn: &mut Self::Connection,
-        names: &Names,
-    ) -> impl Future<Output = Result<(), MigrateError>> + Send;
-    /// Applies a migration and notes it in the table, together or so that the next try goes on where this one stopped.
-    fn apply(
-        conn: &mut Self::Connection,
-        table: &str,
-        migration: &Migration,
-    ) -> impl Future<Output = Result<(), MigrateError>> + Send {
-        async move { conn.apply(table, migration).await.map(drop) }
-    }
     fn version(
         conn: &mut Self::Connection,
         sql: &Self::Sql,

@@ -136,15 +136,6 @@ impl GivenNames {
     }
 }
 
-/// What a session says about where it works.
-#[derive(Debug)]
-pub struct FoundSchema {
-    /// The schema in which it finds the claims, or would create them.
-    pub(crate) schema: Option<String>,
-    /// Whether the session differs from what its options ask for: a borrower changed it, or the pool's `after_connect` did.
-    pub(crate) changed: bool,
-}
-
 impl Names {
     /// The schema, unquoted.
     pub(crate) fn schema(&self) -> &str {

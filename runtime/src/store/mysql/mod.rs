@@ -7,16 +7,13 @@
 use std::time::Duration;
 
 use sqlx::{
-    AssertSqlSafe, Connection, Database, MySql, MySqlConnection, Row,
-    migrate::{Migrate, MigrateError},
-    mysql::{MySqlConnectOptions, MySqlDatabaseError},
-    raw_sql,
+    AssertSqlSafe, Connection, Database, MySql, MySqlConnection, mysql::MySqlDatabaseError, raw_sql,
 };
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, FoundSchema, Holder, InterruptedKey, Names, NewClaim, Spelling, Statement,
-    Unfinished, Verbs, driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
+    driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
@@ -26,6 +23,7 @@ mod doctor;
 mod outbox;
 mod published;
 mod relay;
+mod schema;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
@@ -44,10 +42,6 @@ pub struct Sql {
     version: Statement,
 }
 
-/// One lock per database, waited for at most a minute.
-const LOCK: &str = "SELECT GET_LOCK(LEFT(CONCAT('effectively migrates ', ?), 64), 60)";
-const UNLOCK: &str = "DO RELEASE_LOCK(LEFT(CONCAT('effectively migrates ', ?), 64))";
-
 /// The same in every session, whatever its time zone.
 const NOW: &str = "UTC_TIMESTAMP(6)";
 
@@ -61,8 +55,6 @@ impl Sql {
 impl Verbs for MySql {
     /// With `autocommit = 0` they stay in a transaction that our ROLLBACK ends.
     const WRITES_OUTLIVE_ROLLBACK: bool = false;
-
-    const SPELLING: Spelling = Spelling::MySql;
 
     type Sql = Sql;
 
@@ -84,19 +76,6 @@ impl Verbs for MySql {
             remove: statement(outbox::REMOVE),
             version: statement("SELECT max(version) FROM {migrations} WHERE success"),
         }
-    }
-
-    async fn schema(
-        conn: &mut MySqlConnection,
-        options: &MySqlConnectOptions,
-        _: &str,
-    ) -> sqlx::Result<FoundSchema> {
-        let schema = raw_sql("SELECT DATABASE()").fetch_one(conn).await?;
-        let schema: Option<String> = schema.try_get(0)?;
-        Ok(FoundSchema {
-            changed: schema.as_deref() != options.get_database(),
-            schema,
-        })
     }
 
     fn migrations() -> &'static [(i64, &'static str, &'static str)] {
@@ -225,41 +204,6 @@ impl Verbs for MySql {
 
     async fn remove(conn: &mut MySqlConnection, sql: &Sql, event: &Envelope) -> sqlx::Result<()> {
         outbox::remove(conn, sql, event).await
-    }
-
-    async fn create_schema(conn: &mut MySqlConnection, names: &Names) -> Result<(), MigrateError> {
-        let there =
-            "SELECT EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = ?)";
-        let there = sqlx::query_scalar(there)
-            .bind(names.schema())
-            .fetch_one(&mut *conn)
-            .await?;
-        // Even with IF NOT EXISTS the statement takes the right to create it.
-        if there {
-            return Ok(());
-        }
-        conn.create_schema_if_not_exists(&names.quoted(names.schema()))
-            .await
-    }
-
-    // MariaDB refuses the time limit of sqlx's lock, so that there it is none.
-    async fn lock_migrations(
-        conn: &mut MySqlConnection,
-        names: &Names,
-    ) -> Result<(), MigrateError> {
-        let lock = sqlx::query_scalar(LOCK).bind(names.schema());
-        match lock.fetch_one(conn).await? {
-            Some(1_i64) => Ok(()),
-            _ => Err(sqlx::Error::PoolTimedOut.into()),
-        }
-    }
-
-    async fn unlock_migrations(
-        conn: &mut MySqlConnection,
-        names: &Names,
-    ) -> Result<(), MigrateError> {
-        let unlock = sqlx::query(UNLOCK).bind(names.schema());
-        Ok(unlock.execute(conn).await.map(drop)?)
     }
 
     async fn version(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {

@@ -7,17 +7,12 @@
 
 use std::time::Duration;
 
-use sqlx::{
-    AssertSqlSafe, Connection, Database, PgConnection, Postgres, Row,
-    migrate::{Migrate, MigrateError},
-    postgres::PgConnectOptions,
-    raw_sql,
-};
+use sqlx::{AssertSqlSafe, Connection, Database, PgConnection, Postgres, Row, raw_sql};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, FoundSchema, Holder, InterruptedKey, Names, NewClaim, Spelling, Statement,
-    Unfinished, Verbs, driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
+    driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash, Staged};
 
@@ -27,6 +22,7 @@ mod doctor;
 mod outbox;
 mod published;
 mod relay;
+mod schema;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
@@ -60,8 +56,6 @@ impl Sql {
 }
 
 impl Verbs for Postgres {
-    const SPELLING: Spelling = Spelling::Postgres;
-
     type Sql = Sql;
 
     fn sql(names: &Names) -> Sql {
@@ -89,20 +83,6 @@ impl Verbs for Postgres {
             settle_and_keep: statement(&published::settle(&names.full("settle_and_keep"))),
             version: statement("SELECT max(version) FROM {migrations} WHERE success"),
         }
-    }
-
-    /// The path may name several schemas: tables that are there already count, as they did for every statement without a schema.
-    async fn schema(
-        conn: &mut PgConnection,
-        _: &PgConnectOptions,
-        claims: &str,
-    ) -> sqlx::Result<FoundSchema> {
-        let found = SCHEMA.replace("{claims}", claims);
-        let found = raw_sql(AssertSqlSafe(found)).fetch_one(conn).await?;
-        Ok(FoundSchema {
-            schema: found.try_get(0)?,
-            changed: found.try_get(1)?,
-        })
     }
 
     fn migrations() -> &'static [(i64, &'static str, &'static str)] {
@@ -228,41 +208,10 @@ impl Verbs for Postgres {
         outbox::remove(conn, sql, event).await
     }
 
-    async fn create_schema(conn: &mut PgConnection, names: &Names) -> Result<(), MigrateError> {
-        let there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)";
-        let there = sqlx::query_scalar(there)
-            .persistent(false)
-            .bind(names.schema())
-            .fetch_one(&mut *conn)
-            .await?;
-        // Even with IF NOT EXISTS the statement takes a right on the whole database.
-        if there {
-            return Ok(());
-        }
-        conn.create_schema_if_not_exists(&names.quoted(names.schema()))
-            .await
-    }
-
-    // An advisory lock on the database.
-    async fn lock_migrations(conn: &mut PgConnection, _: &Names) -> Result<(), MigrateError> {
-        conn.lock().await
-    }
-
-    async fn unlock_migrations(conn: &mut PgConnection, _: &Names) -> Result<(), MigrateError> {
-        conn.unlock().await
-    }
-
     async fn version(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {
         raw_sql(sql.version.sql()).fetch_one(conn).await?.try_get(0)
     }
 }
-
-/// Whether it changed: the search path begins as `reset_val`, which holds what role, database and start-up options set. Another role
-/// means another `"$user"` in it.
-const SCHEMA: &str = "SELECT coalesce((SELECT path.name FROM unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS path (name, place) \
-     JOIN pg_catalog.pg_namespace AS s ON s.nspname = path.name JOIN pg_catalog.pg_class AS t ON t.relnamespace = s.oid \
-     WHERE t.relname = '{claims}' AND s.oid <> pg_catalog.pg_my_temp_schema() ORDER BY path.place LIMIT 1), pg_catalog.current_schema())::text, \
-     current_user <> session_user OR (SELECT setting <> reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path')";
 
 fn code(error: &sqlx::Error) -> Option<String> {
     error

@@ -6,17 +6,12 @@
 
 use std::time::Duration;
 
-use sqlx::{
-    AssertSqlSafe, Connection, Database, Sqlite, SqliteConnection,
-    migrate::{Migrate, MigrateError},
-    raw_sql,
-    sqlite::SqliteConnectOptions,
-};
+use sqlx::{AssertSqlSafe, Connection, Database, Sqlite, SqliteConnection, raw_sql};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, FoundSchema, Holder, InterruptedKey, Names, NewClaim, Spelling, Statement,
-    Unfinished, Verbs, driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
+    driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
@@ -26,6 +21,7 @@ mod doctor;
 mod outbox;
 mod published;
 mod relay;
+mod schema;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
@@ -55,8 +51,6 @@ impl Sql {
 impl Verbs for Sqlite {
     const ONE_WRITER: bool = true;
 
-    const SPELLING: Spelling = Spelling::Sqlite;
-
     type Sql = Sql;
 
     fn sql(names: &Names) -> Sql {
@@ -81,18 +75,6 @@ impl Verbs for Sqlite {
             remove: statement(outbox::REMOVE),
             version: statement("SELECT max(version) FROM {migrations} WHERE success"),
         }
-    }
-
-    /// The file of the pool, whatever else is attached. A temporary table would shadow a name without a schema.
-    async fn schema(
-        _: &mut SqliteConnection,
-        _: &SqliteConnectOptions,
-        _: &str,
-    ) -> sqlx::Result<FoundSchema> {
-        Ok(FoundSchema {
-            schema: Some("main".to_owned()),
-            changed: false,
-        })
     }
 
     fn migrations() -> &'static [(i64, &'static str, &'static str)] {
@@ -229,20 +211,6 @@ impl Verbs for Sqlite {
 
     async fn remove(conn: &mut SqliteConnection, sql: &Sql, event: &Envelope) -> sqlx::Result<()> {
         outbox::remove(conn, sql, event).await
-    }
-
-    async fn create_schema(conn: &mut SqliteConnection, names: &Names) -> Result<(), MigrateError> {
-        conn.create_schema_if_not_exists(&names.quoted(names.schema()))
-            .await
-    }
-
-    // There is none: what a second process meets is tried again.
-    async fn lock_migrations(_: &mut SqliteConnection, _: &Names) -> Result<(), MigrateError> {
-        Ok(())
-    }
-
-    async fn unlock_migrations(_: &mut SqliteConnection, _: &Names) -> Result<(), MigrateError> {
-        Ok(())
     }
 
     async fn version(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {
