@@ -64,8 +64,8 @@ async fn run<DB: Verbs>(
 ) -> Result<(), MigrateError> {
     let table = names.full("migrations");
     // Without a lock, and without the right to create anything: this is what almost every start finds.
-    match missing::<DB>(conn, &table).await {
-        Ok(missing) if missing.is_empty() => return Ok(()),
+    match first_missing::<DB>(conn, &table).await {
+        Ok(None) => return Ok(()),
         Err(MigrateError::Execute(source)) if DB::fault(&source) != Fault::TablesMissing => {
             return Err(source.into());
         }
@@ -76,7 +76,7 @@ async fn run<DB: Verbs>(
         DB::create_schema(conn, names).await?;
     }
     conn.ensure_migrations_table(&table).await?;
-    for (version, title, sql) in missing::<DB>(conn, &table).await? {
+    while let Some((version, title, sql)) = first_missing::<DB>(conn, &table).await? {
         let renamed = AssertSqlSafe(names.rename(sql)).into_sql_str();
         let mut migration =
             Migration::new(version, title.into(), MigrationType::Simple, renamed, false);
@@ -87,26 +87,19 @@ async fn run<DB: Verbs>(
     DB::unlock_migrations(conn, names).await
 }
 
-/// A version, its title and its SQL.
-pub(crate) type Step = (i64, &'static str, &'static str);
-
-/// The migrations that are not applied, or not to their end. A newer version of the library may have been here, too: its tables
+/// The first migration that is not applied, or not to its end: version, title and SQL. A newer version of the library may have been here, too: its tables
 /// serve this one, or `Ledger` says that they do not.
-async fn missing<DB: Verbs>(
+async fn first_missing<DB: Verbs>(
     conn: &mut DB::Connection,
     table: &str,
-) -> Result<Vec<Step>, MigrateError> {
+) -> Result<Option<(i64, &'static str, &'static str)>, MigrateError> {
     let unfinished = conn.dirty_version(table).await?;
     let applied = conn.list_applied_migrations(table).await?;
-    let is_missing = |(version, ..): &&Step| {
+    let is_missing = |(version, ..): &&(i64, _, _)| {
         let noted = applied.iter().any(|applied| applied.version == *version);
         !noted || unfinished == Some(*version)
     };
-    Ok(DB::migrations()
-        .iter()
-        .filter(is_missing)
-        .copied()
-        .collect())
+    Ok(DB::migrations().iter().find(is_missing).copied())
 }
 
 /// As sqlx computes it.

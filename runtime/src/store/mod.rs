@@ -33,7 +33,7 @@ pub(crate) use self::{
     migrate::{SCHEMA_VERSION, migrate},
     names::{GivenNames, Names, Spelling, Statement},
     relay::{Due, Fence, Lease, RelayVerbs, Waiting},
-    schema::{FoundSchema, SchemaVerbs},
+    schema::{FoundSchema, SchemaVerbs, VERSION},
 };
 pub use self::{
     doctor::{KeyState, Leftovers, LongTransaction, ServerState},

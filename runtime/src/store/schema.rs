@@ -9,6 +9,10 @@ use sqlx::{
 
 use super::{Names, Spelling};
 
+/// The version of the tables: 0 while the first migration is unfinished, none where another tool has applied the files.
+pub(crate) const VERSION: &str =
+    "SELECT max(CASE WHEN success THEN version ELSE 0 END) FROM {migrations}";
+
 /// What connections to this database are opened with.
 pub(crate) type OptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 

@@ -12,8 +12,8 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
-    driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, VERSION,
+    Verbs, driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
@@ -74,7 +74,7 @@ impl Verbs for MySql {
             pending: statement(outbox::PENDING),
             read: statement(outbox::READ),
             remove: statement(outbox::REMOVE),
-            version: statement("SELECT max(version) FROM {migrations} WHERE success"),
+            version: statement(VERSION),
         }
     }
 

@@ -11,8 +11,8 @@ use sqlx::{AssertSqlSafe, Connection, Database, PgConnection, Postgres, Row, raw
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
-    driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, VERSION,
+    Verbs, driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash, Staged};
 
@@ -81,7 +81,7 @@ impl Verbs for Postgres {
             due: statement(&relay::due(&names.full("due"))),
             settle: statement(&relay::settle(&names.full("settle"))),
             settle_and_keep: statement(&published::settle(&names.full("settle_and_keep"))),
-            version: statement("SELECT max(version) FROM {migrations} WHERE success"),
+            version: statement(VERSION),
         }
     }
 

@@ -50,6 +50,10 @@ impl SchemaVerbs for Postgres {
 
     // An advisory lock on the database.
     async fn lock_migrations(conn: &mut PgConnection, _: &Names) -> Result<(), MigrateError> {
+        // What a borrower may have set. The connection is closed afterwards, so nothing has to be set back.
+        raw_sql("SET default_transaction_read_only = off")
+            .execute(&mut *conn)
+            .await?;
         conn.lock().await
     }
 

@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, Connection, Database, Sqlite, SqliteConnection, raw_sq
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
-    driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, VERSION,
+    Verbs, driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
@@ -73,7 +73,7 @@ impl Verbs for Sqlite {
             pending: statement(outbox::PENDING),
             read: statement(outbox::READ),
             remove: statement(outbox::REMOVE),
-            version: statement("SELECT max(version) FROM {migrations} WHERE success"),
+            version: statement(VERSION),
         }
     }
 
