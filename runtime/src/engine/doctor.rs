@@ -58,12 +58,13 @@ impl<DB: Dialect> Ledger<DB> {
     /// [`TablesMissing`](crate::ErrorKind::TablesMissing), [`Unavailable`](crate::ErrorKind::Unavailable) and [`Database`](crate::ErrorKind::Database).
     pub async fn schema_version(&self) -> Result<Option<i64>, Error> {
         let mut lent = self.unchecked().await?;
-        let version = match DB::version(lent.conn(), self.sql()).await {
+        let sql = self.qualify(&mut lent).await?;
+        let version = match DB::version(lent.conn(), &sql).await {
             Err(error) if DB::fault(&error) == Fault::TablesMissing => None,
             version => version.map_err(store::error::<DB>)?,
         };
         if version.is_none() {
-            let tables = DB::pending(lent.conn(), self.sql()).await;
+            let tables = DB::pending(lent.conn(), &sql).await;
             tables.map_err(store::error::<DB>)?;
         }
         lent.give_back();

@@ -45,9 +45,8 @@ pub struct Ledger<DB: Dialect> {
 struct Inner<DB: Dialect> {
     pool: Pool<DB>,
     settings: Settings,
-    sql: DB::Sql,
-    /// Set once the tables were seen to be there and of a version that this library works with.
-    checked: OnceCell<()>,
+    /// Set once the tables were found, and are of a version that this library works with. From then on every name is qualified.
+    sql: OnceCell<DB::Sql>,
     scopes: Scopes,
     flights: Arc<Flights>,
     remembered: Remembered,
@@ -136,8 +135,7 @@ impl<DB: Dialect> Ledger<DB> {
 
     pub(super) fn with(pool: Pool<DB>, settings: Settings) -> Self {
         let inner = Inner {
-            sql: DB::sql(&settings.names),
-            checked: OnceCell::new(),
+            sql: OnceCell::new(),
             scopes: Scopes::default(),
             flights: Arc::default(),
             remembered: Remembered::new(settings.remembered_keys),
@@ -164,9 +162,10 @@ impl<DB: Dialect> Ledger<DB> {
                 Lent::new(conn.map_err(store::error::<DB>)?)
             }
         };
-        if !self.inner.checked.initialized() {
-            Box::pin(self.check_tables(&mut lent)).await?;
-            let _ = self.inner.checked.set(());
+        if !self.inner.sql.initialized() {
+            let sql = Box::pin(self.find_tables(&mut lent)).await?;
+            // Another call may have been first. It found the same.
+            let _ = self.inner.sql.set(sql);
         }
         Ok(lent)
     }
@@ -198,23 +197,31 @@ impl<DB: Dialect> Ledger<DB> {
         }
     }
 
-    async fn check_tables(&self, lent: &mut Lent<DB>) -> Result<(), Error> {
-        match DB::version(lent.conn(), self.sql()).await {
+    /// The statements with their names, qualified with the schema that the pool's connections begin in.
+    pub(super) async fn qualify(&self, lent: &mut Lent<DB>) -> Result<DB::Sql, Error> {
+        let names = &self.settings().names;
+        let names = names.resolve(self.pool(), lent.conn()).await?;
+        Ok(DB::sql(&names))
+    }
+
+    async fn find_tables(&self, lent: &mut Lent<DB>) -> Result<DB::Sql, Error> {
+        let sql = self.qualify(lent).await?;
+        match DB::version(lent.conn(), &sql).await {
             Ok(Some(found)) if found < SCHEMA_VERSION => Err(ErrorKind::SchemaVersion {
                 found,
                 needed: SCHEMA_VERSION,
             }
             .into()),
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(_)) => Ok(sql),
             // Another tool may have applied the SQL files: then only the tables themselves tell.
-            Ok(None) => DB::pending(lent.conn(), self.sql())
+            Ok(None) => DB::pending(lent.conn(), &sql)
                 .await
-                .map(drop)
+                .map(|_| sql)
                 .map_err(store::error::<DB>),
             Err(error) if DB::fault(&error) == Fault::TablesMissing => {
-                DB::pending(lent.conn(), self.sql())
+                DB::pending(lent.conn(), &sql)
                     .await
-                    .map(drop)
+                    .map(|_| sql)
                     .map_err(store::error::<DB>)
             }
             Err(error) => Err(store::error::<DB>(error)),
@@ -225,8 +232,12 @@ impl<DB: Dialect> Ledger<DB> {
         &self.inner.settings
     }
 
+    /// For whoever has a connection of [`lend`](Self::lend).
     pub(crate) fn sql(&self) -> &DB::Sql {
-        &self.inner.sql
+        match self.inner.sql.get() {
+            Some(sql) => sql,
+            None => unreachable!("a connection is lent only after the tables were found"),
+        }
     }
 
     pub(super) fn scopes(&self) -> &Scopes {

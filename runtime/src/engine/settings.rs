@@ -7,7 +7,7 @@ use sqlx::Pool;
 use super::Ledger;
 use crate::{
     error::{Error, ErrorKind},
-    store::{Dialect, Names},
+    store::{Dialect, GivenNames},
 };
 
 /// Where the trace context of the current call comes from.
@@ -15,7 +15,7 @@ type TraceContext = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(super) names: Names,
+    pub(super) names: GivenNames,
     pub(super) retention: Duration,
     pub(super) wait: Duration,
     pub(super) unknown_commit_bound: Duration,
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            names: Names::default(),
+            names: GivenNames::default(),
             retention: Duration::from_secs(24 * 60 * 60),
             wait: Duration::from_secs(2),
             unknown_commit_bound: Duration::from_secs(5),
@@ -100,13 +100,14 @@ impl<DB: Dialect> LedgerBuilder<DB> {
         }
     }
 
-    /// The schema of the tables, on Postgres; on MySQL the database. Default: the connection's own.
+    /// The schema of the tables, on Postgres; on MySQL the database; on SQLite the name of an attached file. Default: the one that a
+    /// new connection of the pool works in, found once. Any word will do, also one that SQL reserves: names are always quoted.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
     }
 
-    /// What the tables' names begin with. Default: `effectively_`.
+    /// What the tables' names begin with. Default: `effectively_`. Names are always quoted.
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
@@ -199,7 +200,7 @@ impl<DB: Dialect> LedgerBuilder<DB> {
         if self.settings.wait > Duration::from_secs(60) {
             return Err(ErrorKind::Settings("a duplicate waits at most one minute").into());
         }
-        self.settings.names = Names::new(self.schema, self.prefix)?;
+        self.settings.names = GivenNames::new(self.schema, self.prefix)?;
         Ok(Ledger::with(self.pool, self.settings))
     }
 }

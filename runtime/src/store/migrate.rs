@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use sqlx::{
     AssertSqlSafe, Pool, SqlSafeStr,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    migrate::{Migrate, MigrateError, Migration, MigrationType},
 };
 
-use super::{Names, Verbs};
+use super::{Fault, GivenNames, Names, Verbs};
 use crate::error::{Error, ErrorKind};
 
 /// The version of the tables that this library works with.
@@ -18,21 +18,13 @@ const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Brings the tables to [`SCHEMA_VERSION`]. Safe to call from several processes at once, and twice.
-pub(crate) async fn migrate<DB: Verbs>(pool: &Pool<DB>, names: &Names) -> Result<(), Error>
+///
+/// Not by sqlx's `Migrator`, only by its parts: that one compares checksums of the text, which has the names in it, and stops for
+/// good at a migration that another process has not ended. The table that it keeps is the same.
+pub(crate) async fn migrate<DB: Verbs>(pool: &Pool<DB>, given: &GivenNames) -> Result<(), Error>
 where
     sqlx::pool::PoolConnection<DB>: Send,
 {
-    let migrations = DB::migrations().iter().map(|(version, title, sql)| {
-        let sql = AssertSqlSafe(names.rename(sql)).into_sql_str();
-        Migration::new(*version, (*title).into(), MigrationType::Simple, sql, false)
-    });
-    let mut migrator = Migrator::with_migrations(migrations.collect());
-    migrator.dangerous_set_table_name(names.full("migrations"));
-    // A newer version of the library may have been here: its tables serve this one too, or `Ledger` says that they do not.
-    migrator.set_ignore_missing(true);
-    if let Some(schema) = names.schema() {
-        migrator.create_schema(schema.to_owned());
-    }
     let mut tries = 0;
     loop {
         tries += 1;
@@ -47,15 +39,12 @@ where
         };
         // Closed when this future is dropped: it may hold a lock.
         conn.close_on_drop();
-        DB::lock_migrations(&mut conn)
-            .await
-            .map_err(super::error::<DB>)?;
-        match migrator.run_direct(None, &mut *conn, false).await {
-            Ok(()) => {
-                DB::unlock_migrations(&mut conn)
-                    .await
-                    .map_err(super::error::<DB>)?;
-                return Ok(());
+        let names = given.resolve(pool, &mut conn).await?;
+        let done = Box::pin(run::<DB>(&mut conn, &names, given.schema().is_some())).await;
+        match done {
+            Ok(()) => return Ok(()),
+            Err(MigrateError::Execute(sqlx::Error::PoolTimedOut)) => {
+                return Err(ErrorKind::Unavailable.into());
             }
             Err(source) => {
                 drop(conn);
@@ -68,11 +57,61 @@ where
     }
 }
 
+async fn run<DB: Verbs>(
+    conn: &mut DB::Connection,
+    names: &Names,
+    create_schema: bool,
+) -> Result<(), MigrateError> {
+    let table = names.full("migrations");
+    // Without a lock, and without the right to create anything: this is what almost every start finds.
+    match first_missing::<DB>(conn, &table).await {
+        Ok(None) => return Ok(()),
+        Err(MigrateError::Execute(source)) if DB::fault(&source) != Fault::TablesMissing => {
+            return Err(source.into());
+        }
+        _ => {}
+    }
+    DB::lock_migrations(conn, names).await?;
+    if create_schema {
+        DB::create_schema(conn, names).await?;
+    }
+    conn.ensure_migrations_table(&table).await?;
+    while let Some((version, title, sql)) = first_missing::<DB>(conn, &table).await? {
+        let renamed = AssertSqlSafe(names.rename(sql)).into_sql_str();
+        let mut migration =
+            Migration::new(version, title.into(), MigrationType::Simple, renamed, false);
+        // Of the text in the file, whatever the names are.
+        migration.checksum = checksum(sql).into();
+        DB::apply(conn, &table, &migration).await?;
+    }
+    DB::unlock_migrations(conn, names).await
+}
+
+/// The first migration that is not applied, or not to its end: version, title and SQL. A newer version of the library may have been here, too: its tables
+/// serve this one, or `Ledger` says that they do not.
+async fn first_missing<DB: Verbs>(
+    conn: &mut DB::Connection,
+    table: &str,
+) -> Result<Option<(i64, &'static str, &'static str)>, MigrateError> {
+    let unfinished = conn.dirty_version(table).await?;
+    let applied = conn.list_applied_migrations(table).await?;
+    let is_missing = |(version, ..): &&(i64, _, _)| {
+        let noted = applied.iter().any(|applied| applied.version == *version);
+        !noted || unfinished == Some(*version)
+    };
+    Ok(DB::migrations().iter().find(is_missing).copied())
+}
+
+/// As sqlx computes it.
+fn checksum(sql: &str) -> Vec<u8> {
+    use sha2::Digest;
+    sha2::Sha384::digest(sql).to_vec()
+}
+
 /// SQLite has no lock for migrations. A second process then meets a busy database, the row that the first one has just written,
 /// or its half-done work.
 fn may_be_a_race<DB: Verbs>(error: &MigrateError) -> bool {
     let other_was_first = match error {
-        MigrateError::Dirty(_) => true,
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => source
             .as_database_error()
             .is_some_and(|refused| refused.is_unique_violation()),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Database, Pool, migrate::Migrate};
+use sqlx::{Database, Pool};
 use sqlx_core::transaction::TransactionManager;
 
 use crate::{
@@ -24,14 +24,16 @@ mod names;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod relay;
+mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub(crate) use self::{
     doctor::DoctorVerbs,
     migrate::{SCHEMA_VERSION, migrate},
-    names::{Names, Statement},
+    names::{GivenNames, Names, Spelling, Statement},
     relay::{Due, Fence, Lease, RelayVerbs, Waiting},
+    schema::{FoundSchema, SchemaVerbs, VERSION},
 };
 pub use self::{
     doctor::{KeyState, Leftovers, LongTransaction, ServerState},
@@ -170,7 +172,7 @@ impl InterruptedKey {
 /// closes the connection, so no verb needs to clean up.
 #[doc(hidden)]
 pub trait Verbs:
-    Database<Connection: Migrate, TransactionManager: TransactionManager<Database = Self>> + Sized
+    SchemaVerbs + Database<TransactionManager: TransactionManager<Database = Self>> + Sized
 {
     /// One writer at a time: calls queue in the process, and a replay is looked up before the queue.
     const ONE_WRITER: bool = false;
@@ -265,13 +267,6 @@ pub trait Verbs:
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     // Schema.
-    /// Waits until no other process migrates. Where sqlx's own lock does that, there is nothing to do.
-    fn lock_migrations(
-        conn: &mut Self::Connection,
-    ) -> impl Future<Output = sqlx::Result<()>> + Send;
-    fn unlock_migrations(
-        conn: &mut Self::Connection,
-    ) -> impl Future<Output = sqlx::Result<()>> + Send;
     fn version(
         conn: &mut Self::Connection,
         sql: &Self::Sql,

@@ -1,9 +1,10 @@
-//! The names of the toolkit's tables: prefix and, on Postgres, schema.
+//! The names of the toolkit's tables: schema and prefix.
 
 use std::sync::Arc;
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Pool};
 
+use super::Verbs;
 use crate::error::{Error, ErrorKind};
 
 /// The default prefix of every table.
@@ -31,14 +32,35 @@ const ROUTINES: [&str; 7] = [
     "settle_and_keep",
 ];
 
-/// Where the tables are. Both names are checked to be plain identifiers, so they need no quotes in any database.
+/// What the builder was given. Checked to be plain identifiers.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub struct GivenNames {
     schema: Option<String>,
     prefix: String,
 }
 
-impl Default for Names {
+/// How a database spells a name of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// In double quotes.
+    Postgres,
+    /// In backticks, which no SQL mode changes.
+    MySql,
+    /// In double quotes. An index stands in its schema by its own name, and what it or a foreign key refers to must not be
+    /// qualified: it is in the same schema.
+    Sqlite,
+}
+
+/// Where the tables are. Every name is qualified and quoted: nothing that a session sets (`search_path`, `USE`, a temporary table)
+/// leads to another table.
+#[derive(Debug, Clone)]
+pub struct Names {
+    schema: String,
+    prefix: String,
+    spelling: Spelling,
+}
+
+impl Default for GivenNames {
     fn default() -> Self {
         Self {
             schema: None,
@@ -47,7 +69,7 @@ impl Default for Names {
     }
 }
 
-impl Names {
+impl GivenNames {
     /// # Errors
     /// [`ErrorKind::Settings`] when a name is not 1 to 32 characters out of `a-z 0-9 _`, beginning with no digit.
     pub(crate) fn new(schema: Option<String>, prefix: Option<String>) -> Result<Self, Error> {
@@ -71,12 +93,64 @@ impl Names {
         self.schema.as_deref()
     }
 
+    /// The names with their schema. Without one from the builder it is the schema that a session of this pool works in as the
+    /// pool opens it. A session that is no longer as it was opened is not believed: a new one is opened and asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Settings`] when the session works in no schema; else what the database says.
+    pub(crate) async fn resolve<DB: Verbs>(
+        &self,
+        pool: &Pool<DB>,
+        conn: &mut DB::Connection,
+    ) -> Result<Names, Error> {
+        if let Some(schema) = &self.schema {
+            return Ok(self.in_schema::<DB>(schema.clone()));
+        }
+        let options = pool.connect_options();
+        let claims = format!("{}claims", self.prefix);
+        let mut found = DB::schema(conn, &options, &claims)
+            .await
+            .map_err(super::error::<DB>)?;
+        if found.changed {
+            let opened = pool.options().clone();
+            let opened = opened.min_connections(0).max_connections(1);
+            let opened = opened.connect_lazy_with((*options).clone());
+            let mut conn = opened.acquire().await.map_err(super::error::<DB>)?;
+            found = DB::schema(&mut conn, &options, &claims)
+                .await
+                .map_err(super::error::<DB>)?;
+            // What a server says to a goodbye is of no interest.
+            let _ = conn.close().await;
+        }
+        let schema = found.schema.ok_or(ErrorKind::Settings(
+            "the connection works in no schema (on MySQL: no database): give `LedgerBuilder::schema`, or name an existing one in the \
+             URL or the search path",
+        ))?;
+        Ok(self.in_schema::<DB>(schema))
+    }
+
+    fn in_schema<DB: Verbs>(&self, schema: String) -> Names {
+        Names {
+            schema,
+            prefix: self.prefix.clone(),
+            spelling: DB::SPELLING,
+        }
+    }
+}
+
+impl Names {
+    /// The schema, unquoted.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// The full name of a table, a procedure or a function.
     pub(crate) fn full(&self, name: &str) -> String {
-        match &self.schema {
-            Some(schema) => format!("{schema}.{}{name}", self.prefix),
-            None => format!("{}{name}", self.prefix),
-        }
+        format!(
+            "{}.{}",
+            self.quoted(&self.schema),
+            self.quoted(&format!("{}{name}", self.prefix))
+        )
     }
 
     /// A statement with `{claims}` and the like filled in.
@@ -86,35 +160,66 @@ impl Names {
         })
     }
 
-    /// A migration, which is written with the default names so that other tools can run it as it is.
+    /// A migration, which is written with the default names so that other tools can run it as it is. Each word that begins with the
+    /// default prefix is replaced, in the bodies of routines, too: tables and routines get their full name, indexes and
+    /// constraints the prefix alone.
     pub(crate) fn rename(&self, migration: &str) -> String {
-        let names = TABLES.iter().chain(&ROUTINES);
-        let words = [
-            "TABLE ",
-            "ON ",
-            "REFERENCES ",
-            "PROCEDURE ",
-            "FUNCTION ",
-            "INTO ",
-            "UPDATE ",
-            "FROM ",
-            "JOIN ",
-        ];
-        // Indexes and constraints keep to the schema of their table and must not be qualified: only the prefix changes.
-        let sql = migration.replace(PREFIX, &self.prefix);
-        match &self.schema {
-            None => sql,
-            Some(schema) => names.fold(sql, |sql, name| {
-                let bare = format!("{}{name}", self.prefix);
-                words.iter().fold(sql, |sql, word| {
-                    sql.replace(
-                        &format!("{word}{bare} "),
-                        &format!("{word}{schema}.{bare} "),
-                    )
-                })
-            }),
+        let mut sql = String::with_capacity(migration.len() * 2);
+        let mut before = "";
+        for word in words(migration) {
+            match word.strip_prefix(PREFIX) {
+                Some(name) => sql += &self.renamed(name, before),
+                None => sql += word,
+            }
+            if is_word(word) {
+                before = word;
+            }
+        }
+        sql
+    }
+
+    fn renamed(&self, name: &str, before: &str) -> String {
+        let after = |word: &str| before.eq_ignore_ascii_case(word);
+        let ours = TABLES.contains(&name) || ROUTINES.contains(&name);
+        let qualified = match self.spelling {
+            Spelling::Postgres | Spelling::MySql => ours,
+            Spelling::Sqlite if ours => !after("ON") && !after("REFERENCES"),
+            Spelling::Sqlite => after("INDEX") || after("EXISTS"),
+        };
+        if qualified {
+            self.full(name)
+        } else {
+            self.quoted(&format!("{}{name}", self.prefix))
         }
     }
+
+    pub(crate) fn quoted(&self, name: &str) -> String {
+        let quote = match self.spelling {
+            Spelling::Postgres | Spelling::Sqlite => '"',
+            Spelling::MySql => '`',
+        };
+        let doubled = name.replace(quote, &format!("{quote}{quote}"));
+        format!("{quote}{doubled}{quote}")
+    }
+}
+
+/// A text in pieces: words, and what is between them.
+fn words(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let in_word = text.starts_with(is_letter);
+        let end = text.find(|c| is_letter(c) != in_word);
+        let (piece, rest) = text.split_at(end.unwrap_or(text.len()));
+        text = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+fn is_letter(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn is_word(piece: &str) -> bool {
+    piece.starts_with(is_letter)
 }
 
 /// A statement with this ledger's table names in it, built once.
@@ -147,35 +252,72 @@ fn is_plain(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_name_that_would_need_quotes_is_refused() {
-        for bad in ["", "1a", "A", "a-b", "a;b", "a b", "ä", &"a".repeat(33)] {
-            assert!(Names::new(Some(bad.into()), None).is_err(), "{bad}");
-            assert!(Names::new(None, Some(bad.into())).is_err(), "{bad}");
+    fn names(spelling: Spelling) -> Names {
+        Names {
+            schema: "order".into(),
+            prefix: "once_".into(),
+            spelling,
         }
     }
 
     #[test]
-    fn a_schema_goes_before_tables_and_procedures_and_not_before_indexes() {
-        let names = Names::new(Some("app".into()), Some("once_".into())).unwrap();
+    fn a_name_that_would_need_quotes_is_refused() {
+        for bad in ["", "1a", "A", "a-b", "a;b", "a b", "ä", &"a".repeat(33)] {
+            assert!(GivenNames::new(Some(bad.into()), None).is_err(), "{bad}");
+            assert!(GivenNames::new(None, Some(bad.into())).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_table_in_a_statement_is_qualified_and_quoted() {
+        let filled = |spelling| names(spelling).fill("SELECT 1 FROM {claims}");
         assert_eq!(
-            names.fill("SELECT 1 FROM {claims}"),
-            "SELECT 1 FROM app.once_claims"
+            filled(Spelling::Postgres),
+            r#"SELECT 1 FROM "order"."once_claims""#
         );
         assert_eq!(
-            names.rename(
-                "CREATE INDEX effectively_claims_expires_at ON effectively_claims (expires_at)"
+            filled(Spelling::MySql),
+            "SELECT 1 FROM `order`.`once_claims`"
+        );
+        let mut found = names(Spelling::Postgres);
+        found.schema = r#"a "b""#.into();
+        assert_eq!(found.full("gate"), r#""a ""b"""."once_gate""#);
+    }
+
+    #[test]
+    fn tables_and_routines_are_qualified_wherever_they_stand_and_indexes_are_not() {
+        let names = names(Spelling::Postgres);
+        for (migration, renamed) in [
+            (
+                "CREATE INDEX effectively_claims_expires_at ON effectively_claims(expires_at);",
+                r#"CREATE INDEX "once_claims_expires_at" ON "order"."once_claims"(expires_at);"#,
             ),
-            "CREATE INDEX once_claims_expires_at ON app.once_claims (expires_at)"
-        );
+            (
+                "DELETE FROM effectively_outbox AS o USING effectively_leases\n WHERE effectively_leases.epoch = 1",
+                "DELETE FROM \"order\".\"once_outbox\" AS o USING \"order\".\"once_leases\"\n WHERE \"order\".\"once_leases\".epoch = 1",
+            ),
+            (
+                "CREATE PROCEDURE effectively_claim() AS $$ UPDATE effectively_claims SET gate = NULL $$",
+                r#"CREATE PROCEDURE "order"."once_claim"() AS $$ UPDATE "order"."once_claims" SET gate = NULL $$"#,
+            ),
+            (
+                "CONSTRAINT effectively_body REFERENCES effectively_gate (id) -- of `effectively`",
+                r#"CONSTRAINT "once_body" REFERENCES "order"."once_gate" (id) -- of `effectively`"#,
+            ),
+        ] {
+            assert_eq!(names.rename(migration), renamed);
+        }
+    }
+
+    #[test]
+    fn on_sqlite_the_index_is_qualified_and_what_it_refers_to_is_not() {
         assert_eq!(
-            names
-                .rename("DELETE FROM effectively_outbox AS o USING e JOIN effectively_leases AS l"),
-            "DELETE FROM app.once_outbox AS o USING e JOIN app.once_leases AS l"
-        );
-        assert_eq!(
-            names.rename("CREATE PROCEDURE effectively_claim () AS $$ UPDATE effectively_claims SET gate = NULL $$"),
-            "CREATE PROCEDURE app.once_claim () AS $$ UPDATE app.once_claims SET gate = NULL $$"
+            names(Spelling::Sqlite).rename(
+                "CREATE TABLE effectively_claims (gate REFERENCES effectively_gate (id));\n\
+                 CREATE INDEX effectively_claims_expires_at ON effectively_claims (expires_at);"
+            ),
+            "CREATE TABLE \"order\".\"once_claims\" (gate REFERENCES \"once_gate\" (id));\n\
+             CREATE INDEX \"order\".\"once_claims_expires_at\" ON \"once_claims\" (expires_at);"
         );
     }
 }

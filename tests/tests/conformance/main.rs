@@ -26,6 +26,7 @@ mod refusals;
 mod replay;
 mod reuse;
 mod savepoint;
+mod schemas;
 mod session;
 mod swallowed;
 mod unkeyed;

@@ -3,13 +3,14 @@
 use effectively::{ErrorKind, Ledger};
 use effectively_tests::{TestDb, on_every_database};
 
-use crate::shop::{Shop, ShopDb, order_on, refused, shop_key};
+use crate::shop::{Shop, ShopDb, ShopError, order_on, refused, shop_key};
 
 on_every_database!(
     everything_works_under_another_prefix,
     a_name_that_needs_quotes_is_refused
 );
-on_every_database!([postgres] everything_works_in_a_schema_of_its_own);
+on_every_database!([postgres] everything_works_in_a_schema_of_its_own, a_reserved_word_names_a_schema_and_a_prefix);
+on_every_database!([mysql] a_reserved_word_names_a_database);
 
 async fn everything_works_under_another_prefix<DB: ShopDb>(db: TestDb<DB>) {
     let ledger = Ledger::builder(db.pool().clone()).table_prefix("once_");
@@ -21,6 +22,43 @@ async fn everything_works_in_a_schema_of_its_own<DB: ShopDb>(db: TestDb<DB>) {
         .schema("toolkit")
         .table_prefix("once_");
     works(db, ledger.build().expect("a ledger"), "toolkit.once_").await;
+}
+
+/// Every one of them is refused where it stands without quotes.
+async fn a_reserved_word_names_a_schema_and_a_prefix<DB: ShopDb>(db: TestDb<DB>) {
+    for word in [
+        "order", "user", "group", "analyse", "all", "select", "table",
+    ] {
+        let ledger = Ledger::builder(db.pool().clone()).schema(word);
+        migrates_and_serves(ledger.build().expect("a ledger")).await;
+    }
+    let ledger = Ledger::builder(db.pool().clone())
+        .schema("order")
+        .table_prefix("select");
+    migrates_and_serves(ledger.build().expect("a ledger")).await;
+}
+
+/// Databases belong to the whole server. One that another run left behind is as good.
+async fn a_reserved_word_names_a_database<DB: ShopDb>(db: TestDb<DB>) {
+    for word in ["group", "select"] {
+        let ledger = Ledger::builder(db.pool().clone()).schema(word);
+        let key = db.texts("select database()").await.concat();
+        migrates_and_serves_key(ledger.build().expect("a ledger"), &key).await;
+        db.execute(&format!("drop database `{word}`")).await;
+    }
+}
+
+async fn migrates_and_serves<DB: ShopDb>(ledger: Ledger<DB>) {
+    migrates_and_serves_key(ledger, "a").await;
+}
+
+async fn migrates_and_serves_key<DB: ShopDb>(ledger: Ledger<DB>, key: &str) {
+    ledger.migrate().await.expect("the toolkit's tables");
+    for expected in [false, true] {
+        let unit = async |_: &mut DB::Connection| Ok::<_, ShopError>(());
+        let answer = ledger.run(shop_key(key), unit).await;
+        assert_eq!(answer.expect("an answer").is_replay(), expected);
+    }
 }
 
 async fn works<DB: ShopDb>(db: TestDb<DB>, ledger: Ledger<DB>, prefix: &str) {

@@ -20,11 +20,11 @@ const HANDLER: Handler = Handler {
 };
 
 /// A database whose connection a handler can take.
-trait HandlerDb: ShopDb + Database<Connection: TxParam<Db = Self>> {}
+pub trait HandlerDb: ShopDb + Database<Connection: TxParam<Db = Self>> {}
 impl<DB: ShopDb + Database<Connection: TxParam<Db = DB>>> HandlerDb for DB {}
 
 /// A call without a key, with one event, as generated code makes it.
-async fn call<DB: HandlerDb>(
+pub async fn call<DB: HandlerDb>(
     shop: &Shop<DB>,
     body: impl AsyncFn(&mut DB::Connection) -> Result<(), ShopError>,
 ) -> Result<(), Failure<ShopError>> {

@@ -12,8 +12,8 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
-    driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, VERSION,
+    Verbs, driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
@@ -23,6 +23,7 @@ mod doctor;
 mod outbox;
 mod published;
 mod relay;
+mod schema;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
@@ -40,12 +41,6 @@ pub struct Sql {
     remove: Statement,
     version: Statement,
 }
-
-/// One lock per database, waited for at most a minute.
-const LOCK: &str =
-    "SELECT GET_LOCK(LEFT(CONCAT('effectively migrates ', COALESCE(DATABASE(), '')), 64), 60)";
-const UNLOCK: &str =
-    "DO RELEASE_LOCK(LEFT(CONCAT('effectively migrates ', COALESCE(DATABASE(), '')), 64))";
 
 /// The same in every session, whatever its time zone.
 const NOW: &str = "UTC_TIMESTAMP(6)";
@@ -79,7 +74,7 @@ impl Verbs for MySql {
             pending: statement(outbox::PENDING),
             read: statement(outbox::READ),
             remove: statement(outbox::REMOVE),
-            version: statement("SELECT max(version) FROM {migrations}"),
+            version: statement(VERSION),
         }
     }
 
@@ -211,19 +206,6 @@ impl Verbs for MySql {
 
     async fn remove(conn: &mut MySqlConnection, sql: &Sql, event: &Envelope) -> sqlx::Result<()> {
         outbox::remove(conn, sql, event).await
-    }
-
-    // MariaDB refuses the time limit of sqlx's lock, so that there it is none.
-    async fn lock_migrations(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-        let locked: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(conn).await?;
-        match locked {
-            Some(1) => Ok(()),
-            _ => Err(sqlx::Error::PoolTimedOut),
-        }
-    }
-
-    async fn unlock_migrations(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-        sqlx::query(UNLOCK).execute(conn).await.map(drop)
     }
 
     async fn version(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {

@@ -12,8 +12,8 @@ use sqlx::{AssertSqlSafe, Connection, Database, PgConnection, Postgres, Row, raw
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
-    driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, VERSION,
+    Verbs, driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash, Staged};
 
@@ -23,6 +23,7 @@ mod doctor;
 mod outbox;
 mod published;
 mod relay;
+mod schema;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Verbs for Postgres {
             due: statement(&relay::due(&names.full("due"))),
             settle: statement(&relay::settle(&names.full("settle"))),
             settle_and_keep: statement(&published::settle(&names.full("settle_and_keep"))),
-            version: statement("SELECT max(version) FROM {migrations}"),
+            version: statement(VERSION),
         }
     }
 
@@ -226,15 +227,6 @@ impl Verbs for Postgres {
 
     async fn remove(conn: &mut PgConnection, sql: &Sql, event: &Envelope) -> sqlx::Result<()> {
         outbox::remove(conn, sql, event).await
-    }
-
-    // sqlx takes an advisory lock.
-    async fn lock_migrations(_: &mut PgConnection) -> sqlx::Result<()> {
-        Ok(())
-    }
-
-    async fn unlock_migrations(_: &mut PgConnection) -> sqlx::Result<()> {
-        Ok(())
     }
 
     async fn version(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {

@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, Connection, Database, Sqlite, SqliteConnection, raw_sq
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, Verbs,
-    driver_fault,
+    Completion, Fault, Holder, InterruptedKey, Names, NewClaim, Statement, Unfinished, VERSION,
+    Verbs, driver_fault,
 };
 use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 
@@ -21,6 +21,7 @@ mod doctor;
 mod outbox;
 mod published;
 mod relay;
+mod schema;
 
 /// The statements with this ledger's names in them.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Verbs for Sqlite {
             pending: statement(outbox::PENDING),
             read: statement(outbox::READ),
             remove: statement(outbox::REMOVE),
-            version: statement("SELECT max(version) FROM {migrations}"),
+            version: statement(VERSION),
         }
     }
 
@@ -212,15 +213,6 @@ impl Verbs for Sqlite {
 
     async fn remove(conn: &mut SqliteConnection, sql: &Sql, event: &Envelope) -> sqlx::Result<()> {
         outbox::remove(conn, sql, event).await
-    }
-
-    // There is none: what a second process meets is tried again.
-    async fn lock_migrations(_: &mut SqliteConnection) -> sqlx::Result<()> {
-        Ok(())
-    }
-
-    async fn unlock_migrations(_: &mut SqliteConnection) -> sqlx::Result<()> {
-        Ok(())
     }
 
     async fn version(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Option<i64>> {

@@ -1,2 +1,1 @@
 -- Version 7 changes routines of PostgreSQL. Here there are none.
-SELECT 0;

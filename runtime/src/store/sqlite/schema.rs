@@ -1,0 +1,39 @@
+//! Where the tables are, and their migrations.
+
+use sqlx::{
+    Sqlite, SqliteConnection,
+    migrate::{Migrate, MigrateError},
+    sqlite::SqliteConnectOptions,
+};
+
+use crate::store::{FoundSchema, Names, SchemaVerbs, Spelling};
+
+impl SchemaVerbs for Sqlite {
+    const SPELLING: Spelling = Spelling::Sqlite;
+
+    /// The file of the pool, whatever else is attached. A temporary table would shadow a name without a schema.
+    async fn schema(
+        _: &mut SqliteConnection,
+        _: &SqliteConnectOptions,
+        _: &str,
+    ) -> sqlx::Result<FoundSchema> {
+        Ok(FoundSchema {
+            schema: Some("main".to_owned()),
+            changed: false,
+        })
+    }
+
+    async fn create_schema(conn: &mut SqliteConnection, names: &Names) -> Result<(), MigrateError> {
+        conn.create_schema_if_not_exists(&names.quoted(names.schema()))
+            .await
+    }
+
+    // There is none: what a second process meets is tried again.
+    async fn lock_migrations(_: &mut SqliteConnection, _: &Names) -> Result<(), MigrateError> {
+        Ok(())
+    }
+
+    async fn unlock_migrations(_: &mut SqliteConnection, _: &Names) -> Result<(), MigrateError> {
+        Ok(())
+    }
+}
