@@ -7,7 +7,7 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{Names, Verbs};
+use super::{Dialect, Names};
 use crate::error::{Error, ErrorKind};
 
 /// The version of the tables that this library works with.
@@ -18,7 +18,7 @@ const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Brings the tables to [`SCHEMA_VERSION`]. Safe to call from several processes at once, and twice.
-pub(crate) async fn migrate<DB: Verbs>(pool: &Pool<DB>, names: &Names) -> Result<(), Error>
+pub(crate) async fn migrate<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Result<(), Error>
 where
     sqlx::pool::PoolConnection<DB>: Send,
 {
@@ -47,6 +47,7 @@ where
         };
         // Closed when this future is dropped: it may hold a lock.
         conn.close_on_drop();
+        DB::put_right(&mut conn).await.map_err(super::error::<DB>)?;
         DB::lock_migrations(&mut conn)
             .await
             .map_err(super::error::<DB>)?;
@@ -70,7 +71,7 @@ where
 
 /// SQLite has no lock for migrations. A second process then meets a busy database, the row that the first one has just written,
 /// or its half-done work.
-fn may_be_a_race<DB: Verbs>(error: &MigrateError) -> bool {
+fn may_be_a_race<DB: Dialect>(error: &MigrateError) -> bool {
     let other_was_first = match error {
         MigrateError::Dirty(_) => true,
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => source
