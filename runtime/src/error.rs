@@ -158,6 +158,12 @@ pub enum ErrorKind {
     )]
     ForeignKeysOff,
 
+    /// MySQL or MariaDB writes its binary log as statements, which cannot hold a transaction below repeatable read.
+    #[error(
+        "the server's `binlog_format = STATEMENT` does not allow transactions at read committed; set it to `ROW` or `MIXED`, or ask for `isolation = \"repeatable read\"`"
+    )]
+    StatementBinlog,
+
     /// A setting of the ledger's builder breaks a rule.
     #[error("{0}")]
     Settings(&'static str),
@@ -261,6 +267,7 @@ impl Error {
             TablesMissing => "tables_missing",
             SchemaVersion { .. } => "schema_version",
             ForeignKeysOff => "foreign_keys_off",
+            StatementBinlog => "statement_binlog",
             Settings(_) => "settings_invalid",
             Database => "database_failed",
             Migrate => "migration_failed",

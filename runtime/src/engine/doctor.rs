@@ -76,10 +76,10 @@ impl<DB: Dialect> Ledger<DB> {
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable), [`TablesMissing`](crate::ErrorKind::TablesMissing) and [`Database`](crate::ErrorKind::Database).
     pub async fn leftovers(&self) -> Result<Leftovers, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.session().await?;
         let leftovers = DB::leftovers(lent.conn(), self.sql()).await;
         let leftovers = leftovers.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.end_session(lent).await;
         Ok(leftovers)
     }
 
@@ -109,10 +109,10 @@ impl<DB: Dialect> Ledger<DB> {
     /// # Errors
     /// As [`state_of`](Self::state_of).
     pub async fn state_of_id(&self, id: [u8; 32]) -> Result<KeyState, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.session().await?;
         let state = DB::key_state(lent.conn(), self.sql(), KeyHash(id)).await;
         let state = state.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.end_session(lent).await;
         Ok(state)
     }
 
@@ -125,10 +125,10 @@ impl<DB: Dialect> Ledger<DB> {
         let mut purged = 0;
         loop {
             let _writer = self.writers().turn().await?;
-            let mut lent = self.lend().await?;
+            let mut lent = self.session().await?;
             let batch = DB::purge(lent.conn(), self.sql(), BATCH).await;
             let batch = batch.map_err(store::error::<DB>)?;
-            lent.give_back();
+            self.end_session(lent).await;
             purged += batch;
             progress(purged);
             if batch < BATCH.unsigned_abs() {

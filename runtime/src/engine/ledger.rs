@@ -103,11 +103,11 @@ impl<DB: Dialect> Ledger<DB> {
     /// # Errors
     /// [`ErrorKind::Unavailable`], [`ErrorKind::TablesMissing`] and [`ErrorKind::Database`].
     pub async fn interrupted(&self) -> Result<Vec<InterruptedKey>, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.session().await?;
         let keys = DB::interrupted(lent.conn(), self.sql(), 1000)
             .await
             .map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.end_session(lent).await;
         Ok(keys)
     }
 
@@ -125,11 +125,11 @@ impl<DB: Dialect> Ledger<DB> {
     /// [`ErrorKind::Unavailable`], [`ErrorKind::TablesMissing`] and [`ErrorKind::Database`].
     pub async fn release_interrupted(&self, id: [u8; 32]) -> Result<bool, Error> {
         let _writer = self.writers().turn().await?;
-        let mut lent = self.lend().await?;
+        let mut lent = self.session().await?;
         let released = DB::release(lent.conn(), self.sql(), crate::model::KeyHash(id))
             .await
             .map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.end_session(lent).await;
         Ok(released)
     }
 
@@ -168,6 +168,20 @@ impl<DB: Dialect> Ledger<DB> {
             let _ = self.inner.sql.set(sql);
         }
         Ok(lent)
+    }
+
+    /// As [`lend`](Self::lend), for statements outside a call, whatever the last borrower left in the session.
+    pub(crate) async fn session(&self) -> Result<Lent<DB>, Error> {
+        let mut lent = self.lend().await?;
+        lent.put_right().await.map_err(store::error::<DB>)?;
+        Ok(lent)
+    }
+
+    /// Gives a connection of [`session`](Self::session) back as it was.
+    pub(crate) async fn end_session(&self, lent: Lent<DB>) {
+        if let Some(lent) = lent.put_back().await {
+            self.give_back(lent);
+        }
     }
 
     /// The call has ended, and so has its transaction: the connection is for the next call, or for the pool.

@@ -15,6 +15,8 @@ pub(crate) struct Lent<DB: Dialect> {
     /// `None` only while it is dropped.
     conn: Option<PoolConnection<DB>>,
     clean: bool,
+    /// Whether its session was put right for our statements, and must be put back.
+    changed: bool,
     /// When the pool lent it.
     lent_at: Instant,
     /// sqlx spawns on drop, and a future may be dropped on a thread that has no runtime.
@@ -26,6 +28,7 @@ impl<DB: Dialect> Lent<DB> {
         Self {
             conn: Some(conn),
             clean: false,
+            changed: false,
             lent_at: Instant::now(),
             runtime: Handle::current(),
         }
@@ -36,6 +39,21 @@ impl<DB: Dialect> Lent<DB> {
             Some(conn) => conn,
             None => unreachable!("only drop takes the connection"),
         }
+    }
+
+    /// Puts the session right for statements outside a call.
+    pub(super) async fn put_right(&mut self) -> sqlx::Result<()> {
+        self.changed = DB::put_right(self.conn()).await?;
+        Ok(())
+    }
+
+    /// Gives the session the settings back that it had. One that cannot take them closes with its connection.
+    pub(super) async fn put_back(mut self) -> Option<Self> {
+        if self.changed {
+            DB::put_back(self.conn()).await.ok()?;
+            self.changed = false;
+        }
+        Some(self)
     }
 
     /// The transaction has ended and the server said so: the pool may have it back.

@@ -23,11 +23,11 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     /// # Errors
     /// [`ErrorKind::Unavailable`], [`ErrorKind::TablesMissing`] and [`ErrorKind::Database`].
     pub async fn pending(&self) -> Result<u64, Error> {
-        let mut lent = self.ledger.lend().await?;
+        let mut lent = self.ledger.session().await?;
         let pending = DB::pending(lent.conn(), self.ledger.sql())
             .await
             .map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.ledger.end_session(lent).await;
         u64::try_from(pending).map_err(|source| Error::caused_by(ErrorKind::Database, source))
     }
 
@@ -45,10 +45,10 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     /// # Errors
     /// As [`pending`](Self::pending).
     pub async fn backlog(&self) -> Result<Backlog, Error> {
-        let mut lent = self.ledger.lend().await?;
+        let mut lent = self.ledger.session().await?;
         let backlog = DB::backlog(lent.conn(), self.ledger.sql()).await;
         let backlog = backlog.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.ledger.end_session(lent).await;
         Ok(backlog)
     }
 
@@ -57,10 +57,10 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     /// # Errors
     /// As [`pending`](Self::pending).
     pub async fn leases(&self) -> Result<Vec<LeaseState>, Error> {
-        let mut lent = self.ledger.lend().await?;
+        let mut lent = self.ledger.session().await?;
         let leases = DB::leases(lent.conn(), self.ledger.sql()).await;
         let leases = leases.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.ledger.end_session(lent).await;
         Ok(leases)
     }
 
@@ -70,10 +70,10 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     /// # Errors
     /// As [`pending`](Self::pending).
     pub async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, Error> {
-        let mut lent = self.ledger.lend().await?;
+        let mut lent = self.ledger.session().await?;
         let letters = DB::dead_letters(lent.conn(), self.ledger.sql(), after, limit.into()).await;
         let letters = letters.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.ledger.end_session(lent).await;
         Ok(letters)
     }
 
@@ -84,10 +84,10 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     /// As [`pending`](Self::pending).
     pub async fn retry(&self, id: i64) -> Result<bool, Error> {
         let _writer = self.ledger.writers().turn().await?;
-        let mut lent = self.ledger.lend().await?;
+        let mut lent = self.ledger.session().await?;
         let back = DB::retry(lent.conn(), self.ledger.sql(), id).await;
         let back = back.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.ledger.end_session(lent).await;
         if back {
             self.ledger.wake();
         }
@@ -100,10 +100,10 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     /// As [`pending`](Self::pending).
     pub async fn discard(&self, id: i64) -> Result<bool, Error> {
         let _writer = self.ledger.writers().turn().await?;
-        let mut lent = self.ledger.lend().await?;
+        let mut lent = self.ledger.session().await?;
         let gone = DB::discard(lent.conn(), self.ledger.sql(), id).await;
         let gone = gone.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.ledger.end_session(lent).await;
         Ok(gone)
     }
 
@@ -125,10 +125,10 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
         let mut purged = 0;
         loop {
             let _writer = self.ledger.writers().turn().await?;
-            let mut lent = self.ledger.lend().await?;
+            let mut lent = self.ledger.session().await?;
             let batch = DB::purge_published(lent.conn(), self.ledger.sql(), BATCH).await;
             let batch = batch.map_err(store::error::<DB>)?;
-            lent.give_back();
+            self.ledger.end_session(lent).await;
             purged += batch;
             progress(purged);
             if batch < BATCH.unsigned_abs() {
@@ -165,21 +165,21 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     }
 
     async fn read(&self, limit: i64) -> Result<Vec<Envelope>, Error> {
-        let mut lent = self.ledger.lend().await?;
+        let mut lent = self.ledger.session().await?;
         let batch = DB::read(lent.conn(), self.ledger.sql(), limit)
             .await
             .map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.ledger.end_session(lent).await;
         Ok(batch)
     }
 
     async fn remove(&self, event: &Envelope) -> Result<(), Error> {
         let _writer = self.ledger.writers().turn().await?;
-        let mut lent = self.ledger.lend().await?;
+        let mut lent = self.ledger.session().await?;
         DB::remove(lent.conn(), self.ledger.sql(), event)
             .await
             .map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.ledger.end_session(lent).await;
         Ok(())
     }
 }

@@ -28,12 +28,12 @@ macro_rules! ask {
         ask!($port.$verb($($argument),*))
     }};
     ($port:ident.$verb:ident($($argument:expr),*)) => {{
-        let mut lent = $port.ledger.lend().await?;
+        let mut lent = $port.ledger.session().await?;
         fault::point(concat!("before_", stringify!($verb))).await.map_err(store::error::<DB>)?;
         let answer = DB::$verb(lent.conn(), $port.ledger.sql(), $($argument),*).await;
         let answer = answer.map_err(store::error::<DB>)?;
         fault::point(concat!("after_", stringify!($verb))).await.map_err(store::error::<DB>)?;
-        $port.ledger.give_back(lent);
+        $port.ledger.end_session(lent).await;
         Ok(answer)
     }};
 }

@@ -5,6 +5,31 @@ use std::{future::Future, time::Duration};
 use super::Verbs;
 use crate::model::KeyHash;
 
+/// A key whose call ended its own transaction. Only an operator can tell whether its effects happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InterruptedKey {
+    /// The scope of the key.
+    pub scope: String,
+    /// What [`Ledger::release_interrupted`](crate::Ledger::release_interrupted) takes: the stored hash of the key.
+    pub id: [u8; 32],
+    /// When the call began, in seconds since 1970 by the database's clock.
+    pub began_at: i64,
+}
+
+impl InterruptedKey {
+    pub(super) fn of(scope: String, id: Vec<u8>, began_at: i64) -> sqlx::Result<Self> {
+        let id = id
+            .try_into()
+            .map_err(|_| sqlx::Error::Decode("the hash of a key is 32 bytes".into()))?;
+        Ok(Self {
+            scope,
+            id,
+            began_at,
+        })
+    }
+}
+
 /// The server behind a pool, as it answers for a session of this pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

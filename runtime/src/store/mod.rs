@@ -36,7 +36,7 @@ pub(crate) use self::{
     schema::{FoundSchema, SchemaVerbs, VERSION},
 };
 pub use self::{
-    doctor::{KeyState, Leftovers, LongTransaction, ServerState},
+    doctor::{InterruptedKey, KeyState, Leftovers, LongTransaction, ServerState},
     relay::{Backlog, DeadLetter, LeaseState},
 };
 
@@ -137,35 +137,12 @@ pub enum Fault {
     Unavailable,
     /// Our tables are not there.
     TablesMissing,
+    /// MySQL only: the binary log cannot take what the isolation allows.
+    StatementBinlog,
     /// SQLite only: the gate would not hold.
     ForeignKeysOff,
     /// Anything else.
     Other,
-}
-
-/// A key whose call ended its own transaction. Only an operator can tell whether its effects happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InterruptedKey {
-    /// The scope of the key.
-    pub scope: String,
-    /// What [`Ledger::release_interrupted`](crate::Ledger::release_interrupted) takes: the stored hash of the key.
-    pub id: [u8; 32],
-    /// When the call began, in seconds since 1970 by the database's clock.
-    pub began_at: i64,
-}
-
-impl InterruptedKey {
-    fn of(scope: String, id: Vec<u8>, began_at: i64) -> sqlx::Result<Self> {
-        let id = id
-            .try_into()
-            .map_err(|_| sqlx::Error::Decode("the hash of a key is 32 bytes".into()))?;
-        Ok(Self {
-            scope,
-            id,
-            began_at,
-        })
-    }
 }
 
 /// One verb per thing the engine does to the database. Every future may be dropped at any await: the engine's guard then
@@ -280,6 +257,7 @@ pub(crate) fn error<DB: Verbs>(source: sqlx::Error) -> Error {
         Fault::Conflict => ErrorKind::NotCommitted,
         Fault::TablesMissing => ErrorKind::TablesMissing,
         Fault::ForeignKeysOff => ErrorKind::ForeignKeysOff,
+        Fault::StatementBinlog => ErrorKind::StatementBinlog,
         Fault::Other => ErrorKind::Database,
     };
     error_as::<DB>(kind, source)

@@ -139,13 +139,8 @@ async fn begins_with_a_message<DB: ShopDb>(tx: &mut DB::Connection) -> Body {
 }
 
 async fn a_whole_transaction_inside_loses_ours_and_interrupts_the_key<DB: ShopDb>(db: TestDb<DB>) {
-    let stays = i64::from(DB::NAME == "SQLite");
-    after(
-        db,
-        begins_with_a_message::<DB>,
-        Left::lost(stays).interrupted(),
-    )
-    .await;
+    let left = Left::lost(0).interrupted();
+    after(db, begins_with_a_message::<DB>, left).await;
 }
 
 async fn a_whole_transaction_inside_loses_ours_and_frees_the_key<DB: ShopDb>(db: TestDb<DB>) {

@@ -64,10 +64,10 @@ async fn settings<DB: ShopDb>(db: &TestDb<DB>) -> &'static str {
              current_setting('transaction_isolation'), current_setting('default_transaction_read_only'), coalesce(nullif(current_setting('effectively.attempt', true), ''), 'none'))"
         }
         "MySQL" if is_mariadb(&db.texts("select version()").await.concat()) => {
-            "select concat_ws(' ', @@session.autocommit, @@session.innodb_lock_wait_timeout, @@session.tx_isolation)"
+            "select concat_ws(' ', @@session.autocommit, @@session.innodb_lock_wait_timeout, @@session.tx_isolation, @@session.tx_read_only)"
         }
         "MySQL" => {
-            "select concat_ws(' ', @@session.autocommit, @@session.innodb_lock_wait_timeout, @@session.transaction_isolation)"
+            "select concat_ws(' ', @@session.autocommit, @@session.innodb_lock_wait_timeout, @@session.transaction_isolation, @@session.transaction_read_only)"
         }
         _ => "select foreign_keys || ' ' || timeout from pragma_foreign_keys, pragma_busy_timeout",
     }

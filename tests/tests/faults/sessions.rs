@@ -58,6 +58,6 @@ pub fn commit_message<DB: ShopDb>(literals: bool) -> &'static [u8] {
         "PostgreSQL" if literals => b"COMMIT AND CHAIN",
         // With the end of the message: BEGIN names a level that begins like it.
         "PostgreSQL" => b"COMMIT\0",
-        _ => b"; COMMIT;",
+        _ => b"; COMMIT AND NO CHAIN",
     }
 }

@@ -143,8 +143,10 @@ type Verdict = (Level, &'static str);
 impl Setting {
     fn judge(&self, state: &ServerState) -> Option<Finding> {
         let value = state.setting(self.name)?;
-        // Without a binary log there is nothing to synchronise.
-        if self.name == "sync_binlog" && state.setting("log_bin") != Some("ON") {
+        // Without a binary log there is nothing to synchronise and nothing to write.
+        if matches!(self.name, "sync_binlog" | "binlog_format")
+            && state.setting("log_bin") != Some("ON")
+        {
             return None;
         }
         let what = format!("{} = {value}", self.name);
@@ -173,8 +175,10 @@ settings! {
     "max_connections" _value => None;
 
     MYSQL:
-    "transaction_isolation" value => (value == "read-uncommitted").then_some((Warning, "what others have not committed is counted and shown; use read-committed or repeatable-read"));
-    "autocommit" value => matches!(value, "off" | "0").then_some((Error, "a statement outside of a transaction is never committed, so a relay publishes the same events again and again; set it to on"));
+    "transaction_isolation" value => (value == "read-uncommitted").then_some((Warning, "the toolkit never reads what is not committed: a relay and this program change the session and back, for two round trips a statement; use read-committed or repeatable-read"));
+    "autocommit" value => matches!(value, "off" | "0").then_some((Warning, "a relay and this program switch it on and off again, for two round trips a statement; set it to on"));
+    "completion_type" value => (value != "no_chain").then_some((Warning, "the toolkit sets it to NO_CHAIN in each session that it uses, and leaves it there"));
+    "binlog_format" value => (value == "statement").then_some((Error, "a call at read committed, the default, is refused; set it to ROW or MIXED"));
     "innodb_rollback_on_timeout" _value => None;
     "innodb_flush_log_at_trx_commit" value => match value {
         "1" => None,
@@ -214,7 +218,8 @@ mod tests {
     fn settings_that_lose_commits_are_errors() {
         assert_eq!(level(POSTGRES, "synchronous_commit", "off"), Some(Error));
         assert_eq!(level(POSTGRES, "synchronous_commit", "remote_apply"), None);
-        assert_eq!(level(MYSQL, "autocommit", "off"), Some(Error));
+        assert_eq!(level(MYSQL, "autocommit", "off"), Some(Warning));
+        assert_eq!(level(MYSQL, "binlog_format", "statement"), Some(Error));
         let flush = "innodb_flush_log_at_trx_commit";
         let levels = ["0", "1", "2"].map(|value| level(MYSQL, flush, value));
         assert_eq!(levels, [Some(Error), None, Some(Warning)]);

@@ -5,12 +5,15 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row, mysql::MySqlRow, raw_sql};
 
 use super::{
-    Completion, Fault, Holder, InterruptedKey, KeyHash, NewClaim, RESTORE, Sql, Unfinished, Verbs,
-    WITNESS, begin_at, begin_with, lower_depth, number, outbox,
+    CLOCK, COMMIT, Completion, ENTER, Fault, Holder, InterruptedKey, KeyHash, NewClaim,
+    READ_COMMITTED, RESTORE, ROLLBACK, Sql, Unfinished, Verbs, WAIT_AS_BEFORE, WITNESS, begin_at,
+    begin_with, lower_depth, number, outbox,
 };
 use crate::store::{answer_in, attempt_of, fingerprint_of, hex::Hex};
 
-pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= UTC_TIMESTAMP(6) FROM {claims} WHERE id = ?";
+/// Finds nothing where it would read what is not committed: the claim decides then, as it always may.
+pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= {clock} FROM {claims} \
+     WHERE id = ? AND {reads_committed}";
 
 pub(super) const COMPLETE: &str =
     "UPDATE {claims} SET outcome = ? WHERE id = ? AND attempt = ? AND outcome IS NULL";
@@ -22,20 +25,25 @@ pub(super) const RELEASE: &str = "DELETE FROM {claims} WHERE id = ? AND outcome 
 
 /// Rows that a call is taking over are locked: skipped, not waited for. Joined in this order, so that each row is found by its key.
 pub(super) const PURGE: &str = "DELETE claim FROM (SELECT id FROM {claims} \
-     WHERE expires_at <= UTC_TIMESTAMP(6) AND outcome IS NOT NULL ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED) AS expired \
+     WHERE expires_at <= {now} AND outcome IS NOT NULL ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED) AS expired \
      STRAIGHT_JOIN {claims} AS claim ON claim.id = expired.id";
 
 /// Duplicate key: the row is there.
 const DUPLICATE: u16 = 1062;
 /// Another transaction holds the row: `NOWAIT` (MySQL says 3572, MariaDB 1205), or the second that an INSERT may wait.
 const LOCKED: [u16; 2] = [1205, 3572];
+/// The session's or the server's time limit for a statement (MariaDB, MySQL) ended a wait.
+const OUT_OF_TIME: [u16; 2] = [1969, 3024];
+const DEADLOCK: u16 = 1213;
+/// Of a Galera node.
+const OUTSIDE_OF_CLUSTER: u16 = 1047;
 /// The savepoint is not there.
 const NO_SAVEPOINT: u16 = 1305;
-/// A scalar subquery with two rows: how our own statement raises.
-const TWO_ROWS: u16 = 1242;
+/// How a fence fails in a transaction that is not ours: no savepoint, no claim (a scalar subquery with two rows, by which our own
+/// statement raises), no right to write, tables that the body has locked. An application's trigger may raise the same.
+const LOSSES: [u16; 5] = [NO_SAVEPOINT, 1242, 1792, 1099, 1100];
 
-/// How long the INSERT may wait, in seconds: only for a claim that came between the locking read and it.
-const RACE: &str = "SET @effectively_wait = @@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 1";
+const ROLLBACK_TO_WITNESS: &str = "ROLLBACK TO SAVEPOINT effectively";
 
 pub(super) async fn holder(
     conn: &mut MySqlConnection,
@@ -57,14 +65,13 @@ pub(super) async fn begin(
 ) -> sqlx::Result<bool> {
     match begin_with(conn, claim_message(sql, claim)).await {
         Ok(()) => Ok(true),
-        Err(error)
-            if number(&error)
-                .is_some_and(|number| number == DUPLICATE || LOCKED.contains(&number)) =>
-        {
-            Ok(false)
-        }
+        Err(error) if number(&error).is_some_and(is_held) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn is_held(number: u16) -> bool {
+    number == DUPLICATE || LOCKED.contains(&number) || OUT_OF_TIME.contains(&number)
 }
 
 /// The read that does not wait stands before the transaction. Inside, at repeatable read and above, it would lock the gap that
@@ -74,7 +81,7 @@ fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
     let (id, attempt) = (Hex(&claim.hash.0), Hex(claim.attempt.bytes()));
     let takeover = if claim.takeover {
         format!(
-            "DELETE FROM {table} WHERE id = x'{id}' AND expires_at <= UTC_TIMESTAMP(6) AND outcome IS NOT NULL; "
+            "DELETE FROM {table} WHERE id = x'{id}' AND expires_at <= {CLOCK} AND outcome IS NOT NULL; "
         )
     } else {
         String::new()
@@ -84,10 +91,10 @@ fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
         |fingerprint| format!("x'{}'", Hex(&fingerprint.0)),
     );
     format!(
-        "SELECT 1 FROM {table} WHERE id = x'{id}' FOR UPDATE NOWAIT; {begin}; {RACE}; {takeover}\
+        "{ENTER}; SELECT 1 FROM {table} WHERE id = x'{id}' FOR UPDATE NOWAIT; {begin}; {takeover}\
          INSERT INTO {table} (id, scope, attempt, fingerprint, created_at, expires_at) \
-         VALUES (x'{id}', '{scope}', x'{attempt}', {fingerprint}, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL {retention} MICROSECOND); \
-         SET SESSION innodb_lock_wait_timeout = @effectively_wait; {WITNESS}",
+         VALUES (x'{id}', '{scope}', x'{attempt}', {fingerprint}, {CLOCK}, {CLOCK} + INTERVAL {retention} MICROSECOND); \
+         {WAIT_AS_BEFORE}; {WITNESS}",
         begin = begin_at(claim.isolation),
         scope = claim.scope,
         retention = claim.retention.as_micros(),
@@ -99,14 +106,14 @@ pub(super) async fn end_held(
     sql: &Sql,
     hash: KeyHash,
 ) -> sqlx::Result<Option<Holder>> {
-    let select = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= UTC_TIMESTAMP(6)";
+    let select = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <=";
     let message = format!(
-        "ROLLBACK; {RESTORE}; {select} FROM {} WHERE id = x'{}'",
+        "{ROLLBACK}; UNLOCK TABLES; SET SESSION autocommit = 1; {READ_COMMITTED}; {select} {CLOCK} FROM {} WHERE id = x'{}'; {RESTORE}",
         sql.claims,
         Hex(&hash.0)
     );
-    let row = raw_sql(AssertSqlSafe(message)).fetch_optional(conn).await?;
-    row.map(|row| holder_of(&row)).transpose()
+    let rows = raw_sql(AssertSqlSafe(message)).fetch_all(conn).await?;
+    rows.first().map(holder_of).transpose()
 }
 
 /// A locking read outside a transaction. InnoDB counts whole seconds, so the wait may be up to one second longer.
@@ -118,8 +125,7 @@ pub(super) async fn await_holder(
 ) -> sqlx::Result<()> {
     let seconds = bound.as_millis().div_ceil(1000).max(1);
     let message = format!(
-        "SET @effectively_wait = @@SESSION.innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = {seconds}; \
-         SELECT 1 FROM {} WHERE id = x'{}' LOCK IN SHARE MODE",
+        "{ENTER}; SET SESSION innodb_lock_wait_timeout = {seconds}; SELECT 1 FROM {} WHERE id = x'{}' LOCK IN SHARE MODE",
         sql.claims,
         Hex(&hash.0)
     );
@@ -128,24 +134,39 @@ pub(super) async fn await_holder(
         .execute(conn)
         .await?;
     match waited {
-        // Lock wait timeout: still in flight, which the next claim will find out. So will it after a deadlock.
-        Err(error) if !matches!(number(&error), Some(1205 | 1213)) => Err(error),
+        // Out of time, in one way or the other: still in flight, which the next claim will find out. So will it after a deadlock.
+        Err(error)
+            if !number(&error).is_some_and(|number| is_held(number) || number == DEADLOCK) =>
+        {
+            Err(error)
+        }
         _ => Ok(()),
     }
 }
 
-/// Fence, events, COMMIT. The witness is released in the message that commits: a statement before it may have run in another
+/// Fence, events, COMMIT. The witness is released in the message that commits: what came before it may have run in another
 /// transaction, which ROLLBACK then ends.
 pub(super) async fn finish(
     conn: &mut MySqlConnection,
     sql: &Sql,
     end: &Completion<'_>,
 ) -> Result<(), Unfinished> {
+    match fence_and_commit(conn, sql, end).await {
+        Err(Unfinished::NotCommitted(error)) => Err(tell_apart(conn, error).await),
+        ended => ended,
+    }
+}
+
+async fn fence_and_commit(
+    conn: &mut MySqlConnection,
+    sql: &Sql,
+    end: &Completion<'_>,
+) -> Result<(), Unfinished> {
     if end.refused {
-        raw_sql("ROLLBACK TO SAVEPOINT effectively")
+        raw_sql(ROLLBACK_TO_WITNESS)
             .execute(&mut *conn)
             .await
-            .map_err(before_commit)?;
+            .map_err(Unfinished::NotCommitted)?;
     }
     let fence = if end.literals {
         literal_fence(sql, end) + &outbox::literal_rows(&sql.outbox, end)
@@ -156,7 +177,7 @@ pub(super) async fn finish(
             .map_err(Unfinished::NotCommitted)?;
         String::new()
     };
-    let message = format!("RELEASE SAVEPOINT effectively{fence}; COMMIT; SET autocommit = 1");
+    let message = format!("{fence}RELEASE SAVEPOINT effectively; {COMMIT}; {RESTORE}");
     answer_in(
         end.patience,
         raw_sql(AssertSqlSafe(message)).execute(&mut *conn),
@@ -177,12 +198,13 @@ async fn bound_fence(
             .bind(outcome)
             .bind(hash.0.as_slice())
             .bind(end.attempt.bytes().as_slice());
-        let done = query.execute(&mut *conn).await.map_err(before_commit)?;
-        if done.rows_affected() != 1 {
+        let done = query.execute(&mut *conn).await;
+        if done.map_err(Unfinished::NotCommitted)?.rows_affected() != 1 {
             return Err(Unfinished::Lost);
         }
     }
-    outbox::stage(conn, sql, end).await.map_err(before_commit)
+    let staged = outbox::stage(conn, sql, end).await;
+    staged.map_err(Unfinished::NotCommitted)
 }
 
 fn literal_fence(sql: &Sql, end: &Completion<'_>) -> String {
@@ -190,8 +212,8 @@ fn literal_fence(sql: &Sql, end: &Completion<'_>) -> String {
         return String::new();
     };
     format!(
-        "; UPDATE {} SET outcome = x'{}' WHERE id = x'{}' AND attempt = x'{}' AND outcome IS NULL; \
-         SELECT IF(ROW_COUNT() = 1, 1, (SELECT 1 UNION SELECT 2))",
+        "UPDATE {} SET outcome = x'{}' WHERE id = x'{}' AND attempt = x'{}' AND outcome IS NULL; \
+         SELECT IF(ROW_COUNT() = 1, 1, (SELECT 1 UNION SELECT 2)); ",
         sql.claims,
         Hex(outcome),
         Hex(&hash.0),
@@ -199,19 +221,26 @@ fn literal_fence(sql: &Sql, end: &Completion<'_>) -> String {
     )
 }
 
-/// The connection may break before COMMIT is sent: the server then rolls back.
-fn before_commit(error: sqlx::Error) -> Unfinished {
-    match number(&error) {
-        Some(NO_SAVEPOINT | TWO_ROWS) => Unfinished::Lost,
+/// Whether a fence failed because the transaction is not ours: only the witness can tell that from a trigger of the application
+/// that raises the same error.
+async fn tell_apart(conn: &mut MySqlConnection, error: sqlx::Error) -> Unfinished {
+    if !number(&error).is_some_and(|number| LOSSES.contains(&number)) {
+        return Unfinished::NotCommitted(error);
+    }
+    match raw_sql(ROLLBACK_TO_WITNESS).execute(conn).await {
+        Err(gone) if number(&gone) == Some(NO_SAVEPOINT) => Unfinished::Lost,
         _ => Unfinished::NotCommitted(error),
     }
 }
 
+/// The server may have committed before it ended the session, or left its cluster.
 fn while_committing(error: sqlx::Error) -> Unfinished {
     match MySql::fault(&error) {
-        // The server may have committed before it ended the session.
         Fault::Disconnected => Unfinished::Unknown(error),
-        _ => before_commit(error),
+        Fault::WrongServer if number(&error) == Some(OUTSIDE_OF_CLUSTER) => {
+            Unfinished::Unknown(error)
+        }
+        _ => Unfinished::NotCommitted(error),
     }
 }
 
@@ -223,7 +252,7 @@ pub(super) async fn interrupt(
 ) -> sqlx::Result<()> {
     let message = format!(
         "INSERT INTO {} (id, scope, attempt, created_at, expires_at) \
-         VALUES (x'{}', '{}', x'{}', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE scope = scope",
+         VALUES (x'{}', '{}', x'{}', {CLOCK}, {CLOCK}) ON DUPLICATE KEY UPDATE scope = scope",
         sql.claims,
         Hex(&claim.hash.0),
         claim.scope,

@@ -13,7 +13,7 @@ use crate::{
 
 /// The isolation has another name in older versions of MariaDB.
 const SETTINGS: &str = "SHOW VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation', 'innodb_rollback_on_timeout', \
-    'autocommit', 'max_connections', 'innodb_flush_log_at_trx_commit', 'sync_binlog', 'log_bin', 'read_only')";
+    'autocommit', 'completion_type', 'binlog_format', 'max_connections', 'innodb_flush_log_at_trx_commit', 'sync_binlog', 'log_bin', 'read_only')";
 
 /// The engine keeps its times in the time zone of the system, whatever the session's is.
 const LONG: &str = "SELECT CAST(trx_mysql_thread_id AS SIGNED), \

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sqlx::{AssertSqlSafe, MySqlConnection, Row, mysql::MySqlRow};
 
-use super::{Completion, Envelope, Sql};
+use super::{CLOCK, Completion, Envelope, Sql};
 use crate::store::{headers_json, headers_of, hex::Hex, millis, partition_of, source};
 
 pub(super) const PENDING: &str = "SELECT count(*) FROM {outbox}";
@@ -14,7 +14,7 @@ pub(super) const ENVELOPE: &str = "id, event_id, topic, type, partition_key, par
      TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at) DIV 1000, attempts";
 
 pub(super) const READ: &str = "SELECT {envelope} FROM {outbox} \
-     WHERE available_at <= UTC_TIMESTAMP(6) ORDER BY id LIMIT ?";
+     WHERE available_at <= {now} ORDER BY id LIMIT ?";
 
 pub(super) const REMOVE: &str = "DELETE FROM {outbox} WHERE id = ?";
 
@@ -32,24 +32,24 @@ pub(super) async fn stage(
 ) -> sqlx::Result<()> {
     let mut ids = end.event_ids();
     for events in end.events.chunks(ROWS_PER_STATEMENT) {
-        let row =
-            "(?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)";
+        let row = format!("(?, ?, ?, ?, ?, ?, ?, ?, {CLOCK}, {CLOCK} + INTERVAL ? MICROSECOND)");
         let text = format!(
             "INSERT INTO {} {COLUMNS} VALUES {}",
             sql.outbox,
-            vec![row; events.len()].join(", ")
+            vec![&*row; events.len()].join(", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(text)).persistent(events.len() <= CACHED_ROWS);
         for (event, id) in events.iter().zip(&mut ids) {
+            // Text as bytes: a session that was told `SET NAMES latin1` would take it for something else.
             query = query
                 .bind(id)
-                .bind(&*event.topic)
-                .bind(&*event.name)
-                .bind(event.partition_key.as_deref())
+                .bind(event.topic.as_bytes())
+                .bind(event.name.as_bytes())
+                .bind(event.partition_key.as_deref().map(str::as_bytes))
                 .bind(event.partition(id))
                 .bind(event.data.as_slice())
-                .bind(headers_json(&event.headers))
-                .bind(end.traceparent)
+                .bind(headers_json(&event.headers).map(String::into_bytes))
+                .bind(end.traceparent.map(str::as_bytes))
                 .bind(event.delay_ms().saturating_mul(1000));
         }
         query.execute(&mut *conn).await?;
@@ -64,14 +64,14 @@ pub(super) fn literal_rows(table: &str, end: &Completion<'_>) -> String {
     let optional = |value: Option<&str>| value.map_or_else(|| "NULL".to_owned(), text);
     for (event, id) in end.events.iter().zip(end.event_ids()) {
         let head = if sql.is_empty() {
-            format!("; INSERT INTO {table} {COLUMNS} VALUES ")
+            format!("INSERT INTO {table} {COLUMNS} VALUES ")
         } else {
             ", ".to_owned()
         };
         // Writing to a String does not fail.
         let _ = write!(
             sql,
-            "{head}(x'{}', {}, {}, {}, {}, x'{}', {}, {}, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL {} MICROSECOND)",
+            "{head}(x'{}', {}, {}, {}, {}, x'{}', {}, {}, {CLOCK}, {CLOCK} + INTERVAL {} MICROSECOND)",
             Hex(id.as_bytes()),
             text(&event.topic),
             text(&event.name),
@@ -82,6 +82,9 @@ pub(super) fn literal_rows(table: &str, end: &Completion<'_>) -> String {
             optional(end.traceparent),
             event.delay_ms().saturating_mul(1000),
         );
+    }
+    if !sql.is_empty() {
+        sql.push_str("; ");
     }
     sql
 }

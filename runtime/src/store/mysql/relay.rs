@@ -12,6 +12,14 @@ use crate::store::relay::{
 };
 
 impl RelayVerbs for MySql {
+    async fn put_right(conn: &mut MySqlConnection) -> sqlx::Result<bool> {
+        super::put_right(conn).await
+    }
+
+    async fn put_back(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+        super::put_back(conn).await
+    }
+
     async fn heartbeat(
         conn: &mut MySqlConnection,
         sql: &Sql,
@@ -330,7 +338,8 @@ impl RelayVerbs for MySql {
 }
 
 /// These rows `o`, each by its whole primary key, with the lease `l` of their partition. In this order, whatever the statistics
-/// say: a scan would wait for the rows of calls that have not committed yet, and lock the gaps that others insert into.
+/// say: a scan, also of another index, would wait for the rows of calls that have not committed yet, and lock the gaps that
+/// others insert into.
 fn by_key(partition: &str, rows: impl Iterator<Item = (i16, i64)>) -> String {
     let rows: Vec<_> = rows
         .map(|(partition_no, id)| format!("[{partition_no},{id}]"))
@@ -338,7 +347,7 @@ fn by_key(partition: &str, rows: impl Iterator<Item = (i16, i64)>) -> String {
     format!(
         "JSON_TABLE('[{}]', '$[*]' COLUMNS (p SMALLINT PATH '$[0]', i BIGINT PATH '$[1]')) AS e \
          STRAIGHT_JOIN {{leases}} AS l ON l.partition_no = {partition} \
-         STRAIGHT_JOIN {{outbox}} AS o ON o.partition_no = e.p AND o.id = e.i",
+         STRAIGHT_JOIN {{outbox}} AS o FORCE INDEX (PRIMARY) ON o.partition_no = e.p AND o.id = e.i",
         rows.join(",")
     )
 }

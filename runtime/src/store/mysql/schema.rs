@@ -15,7 +15,7 @@ const LOCK: &str = "SELECT GET_LOCK(LEFT(CONCAT('effectively migrates ', ?), 64)
 const UNLOCK: &str = "DO RELEASE_LOCK(LEFT(CONCAT('effectively migrates ', ?), 64))";
 
 /// What a borrower or the server's configuration may have set: `sql_safe_updates` refuses an UPDATE without a key.
-const SESSION: &str = "SET SESSION autocommit = 1, completion_type = 0, sql_safe_updates = 0";
+const SESSION: &str = "SET SESSION autocommit = 1, completion_type = 0, sql_safe_updates = 0, timestamp = DEFAULT; SET SESSION TRANSACTION READ WRITE";
 
 /// What the server says of a definition that is there already, or of one to be dropped that is gone: of a table, a column, an
 /// index, a foreign key, a routine, a trigger.

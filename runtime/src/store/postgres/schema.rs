@@ -50,10 +50,8 @@ impl SchemaVerbs for Postgres {
 
     // An advisory lock on the database.
     async fn lock_migrations(conn: &mut PgConnection, _: &Names) -> Result<(), MigrateError> {
-        // What a borrower may have set. The connection is closed afterwards, so nothing has to be set back.
-        raw_sql("SET default_transaction_read_only = off")
-            .execute(&mut *conn)
-            .await?;
+        // What a borrower may have set, and never what the server or the role says. The connection is closed afterwards.
+        raw_sql(super::TAKE_WRITES).execute(&mut *conn).await?;
         conn.lock().await
     }
 

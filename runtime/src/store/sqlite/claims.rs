@@ -5,7 +5,7 @@ use sqlx_core::transaction::TransactionManager;
 
 use super::{
     BEGIN, Completion, Fault, Holder, InterruptedKey, KeyHash, NOW, NewClaim, Sql, Unfinished,
-    Verbs, WITNESS, begin_with, code, outbox,
+    Verbs, WITNESS, allow_commits, begin_with, code, outbox, refuse_commits,
 };
 use crate::store::{attempt_of, fingerprint_of, hex::Hex};
 
@@ -47,7 +47,7 @@ pub(super) async fn begin(
     claim: &NewClaim<'_>,
 ) -> sqlx::Result<bool> {
     match begin_with(conn, claim_message(sql, claim)).await {
-        Ok(()) => Ok(true),
+        Ok(()) => refuse_commits(conn).await.map(|()| true),
         Err(error) if code(&error).is_some_and(|code| DUPLICATE.contains(&code)) => Ok(false),
         Err(error) => Err(error),
     }
@@ -96,24 +96,28 @@ pub(super) async fn finish(
         raw_sql("ROLLBACK TO effectively")
             .execute(&mut *conn)
             .await
-            .map_err(before_commit)?;
+            .map_err(without_witness)?;
     }
     raw_sql("RELEASE effectively")
         .execute(&mut *conn)
         .await
-        .map_err(before_commit)?;
+        .map_err(without_witness)?;
     if let Some((hash, outcome)) = end.claim {
         let query = sqlx::query(sql.complete.sql())
             .bind(outcome.to_vec())
             .bind(hash.0.to_vec())
             .bind(end.attempt.bytes().to_vec());
-        let done = query.execute(&mut *conn).await.map_err(before_commit)?;
-        if done.rows_affected() != 1 {
+        let done = query.execute(&mut *conn).await;
+        if done.map_err(Unfinished::NotCommitted)?.rows_affected() != 1 {
             return Err(Unfinished::Lost);
         }
     }
-    outbox::stage(conn, sql, end).await.map_err(before_commit)?;
+    let staged = outbox::stage(conn, sql, end).await;
+    staged.map_err(Unfinished::NotCommitted)?;
     crate::fault::point("before_commit")
+        .await
+        .map_err(Unfinished::NotCommitted)?;
+    allow_commits(conn)
         .await
         .map_err(Unfinished::NotCommitted)?;
     <Sqlite as Database>::TransactionManager::commit(conn)
@@ -121,7 +125,8 @@ pub(super) async fn finish(
         .map_err(while_committing)
 }
 
-fn before_commit(error: sqlx::Error) -> Unfinished {
+/// Asked of the statements that name the savepoint, and of no other: what a trigger of the application raises is its own.
+fn without_witness(error: sqlx::Error) -> Unfinished {
     let lost = error
         .as_database_error()
         .is_some_and(|refused| refused.message().contains("no such savepoint"));

@@ -2,7 +2,8 @@
 //!
 //! One writer at a time, so a claim is decided as soon as the write lock is had, and nothing can be in flight elsewhere. The
 //! open claim points into an empty table through a deferred foreign key, so a COMMIT that is not ours fails; a savepoint is
-//! the witness that no ROLLBACK came between.
+//! the witness that no ROLLBACK came between. While a call runs, the connection's commit hook refuses every COMMIT but ours:
+//! after a ROLLBACK, what the body writes next would otherwise commit by itself, statement by statement.
 
 use std::time::Duration;
 
@@ -155,7 +156,8 @@ impl Verbs for Sqlite {
         _: Attempt,
         _: Isolation,
     ) -> sqlx::Result<()> {
-        begin_with(conn, format!("{BEGIN}; {WITNESS}")).await
+        begin_with(conn, format!("{BEGIN}; {WITNESS}")).await?;
+        refuse_commits(conn).await
     }
 
     async fn complete(
@@ -170,9 +172,10 @@ impl Verbs for Sqlite {
         let manager = <Sqlite as Database>::TransactionManager::rollback;
         match <Sqlite as Database>::TransactionManager::get_transaction_depth(conn) {
             // BEGIN went through and a later statement of its message failed: sqlx does not know of the transaction.
-            0 => raw_sql("ROLLBACK").execute(conn).await.map(drop),
-            _ => manager(conn).await,
+            0 => raw_sql("ROLLBACK").execute(&mut *conn).await.map(drop)?,
+            _ => manager(conn).await?,
         }
+        allow_commits(conn).await
     }
 
     async fn interrupt(
@@ -233,6 +236,18 @@ const CHECK_FAILED: i32 = 275;
 /// The extended result code.
 fn code(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error()?.code()?.parse().ok()
+}
+
+/// The database itself turns each COMMIT on this connection into a ROLLBACK, also that of a statement outside a transaction
+/// (SQLITE_CONSTRAINT_COMMITHOOK). A connection has one such hook: one of the application's own is replaced.
+async fn refuse_commits(conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    conn.lock_handle().await?.set_commit_hook(|| false);
+    Ok(())
+}
+
+async fn allow_commits(conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    conn.lock_handle().await?.remove_commit_hook();
+    Ok(())
 }
 
 /// Begins with a whole message, so that sqlx counts depth 1 and a `begin` in the body is a savepoint.
