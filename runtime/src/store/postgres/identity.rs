@@ -1,10 +1,11 @@
 //! The identity of the database, and the uses of scopes.
 
-use sqlx::{PgConnection, Postgres, Row, raw_sql};
+use sqlx::{PgConnection, Postgres, Row, postgres::PgRow, raw_sql};
 use uuid::Uuid;
 
 use super::Sql;
 use crate::store::{
+    hex::Hex,
     identity::{IN_USE, Identity, IdentityVerbs, ScopeUse, path_of, scope_use},
     relay::{number, ttl_ms},
 };
@@ -13,9 +14,9 @@ use crate::store::{
 const IDENTITY: &str = "SELECT id, tableoid::bigint, \
     (SELECT d.oid::bigint FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) FROM {identity}";
 
-const SHARED: &str = "SELECT s.scope, s.place FROM {scopes} AS s WHERE s.seen_at > now() - $1::bigint * interval '1 millisecond' \
-    AND EXISTS (SELECT 1 FROM {scopes} AS o WHERE o.scope = s.scope AND o.path <> s.path \
-    AND o.seen_at > now() - $1::bigint * interval '1 millisecond') ORDER BY s.scope, s.path LIMIT 1000";
+const SHARED: &str = "SELECT s.scope, s.place FROM {scopes} AS s WHERE s.seen_at > {since} AND EXISTS \
+    (SELECT 1 FROM {scopes} AS o WHERE o.scope = s.scope AND o.path <> s.path AND o.seen_at > {since}) \
+    ORDER BY s.scope, s.path LIMIT 1000";
 
 impl IdentityVerbs for Postgres {
     // Raw messages: they come through every pooler.
@@ -63,25 +64,31 @@ impl IdentityVerbs for Postgres {
         place: &str,
     ) -> sqlx::Result<Vec<String>> {
         let path = path_of(place);
-        let note = sql.fill(
-            "INSERT INTO {scopes} AS s (scope, path, place, seen_at) VALUES ($1, $2, $3, now()) \
-             ON CONFLICT (scope, path) DO UPDATE SET place = excluded.place, seen_at = excluded.seen_at",
+        let [scope, path, place] = [scope, &path, place].map(text);
+        let message = format!(
+            "INSERT INTO {{scopes}} (scope, path, place, seen_at) VALUES ({scope}, {path}, {place}, now()) \
+             ON CONFLICT (scope, path) DO UPDATE SET place = excluded.place, seen_at = excluded.seen_at; \
+             SELECT place FROM {{scopes}} WHERE scope = {scope} AND path <> {path} AND seen_at > {} ORDER BY path",
+            since()
         );
-        let query = sqlx::query(note).persistent(false);
-        let query = query.bind(scope.to_owned()).bind(path.clone());
-        query.bind(place.to_owned()).execute(&mut *conn).await?;
-        let others = sql.fill(
-            "SELECT place FROM {scopes} WHERE scope = $1 AND path <> $2 \
-             AND seen_at > now() - $3::bigint * interval '1 millisecond' ORDER BY path",
-        );
-        let query = sqlx::query_scalar(others).persistent(false);
-        let query = query.bind(scope.to_owned()).bind(path);
-        query.bind(ttl_ms(IN_USE)).fetch_all(conn).await
+        let rows = raw_sql(sql.fill(&message)).fetch_all(conn).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 
     async fn shared_scopes(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Vec<ScopeUse>> {
-        let query = sqlx::query_as(sql.fill(SHARED)).persistent(false);
-        let rows: Vec<(String, String)> = query.bind(ttl_ms(IN_USE)).fetch_all(conn).await?;
-        Ok(rows.into_iter().map(scope_use).collect())
+        let statement = sql.fill(&SHARED.replace("{since}", &since()));
+        let rows = raw_sql(statement).fetch_all(conn).await?;
+        let scope_use = |row: &PgRow| Ok(scope_use((row.try_get(0)?, row.try_get(1)?)));
+        rows.iter().map(scope_use).collect()
     }
+}
+
+fn since() -> String {
+    let in_use = ttl_ms(IN_USE);
+    format!("now() - {in_use} * interval '1 millisecond'")
+}
+
+fn text(text: &str) -> String {
+    let hex = Hex(text.as_bytes());
+    format!("convert_from(decode('{hex}', 'hex'), 'UTF8')")
 }
