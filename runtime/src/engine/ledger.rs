@@ -75,10 +75,11 @@ impl<DB: Dialect> Ledger<DB> {
     /// scope that functions of different processes share, see [`shared_scopes`](Self::shared_scopes).
     ///
     /// # Errors
-    /// [`ErrorKind::Migrate`], [`ErrorKind::Unavailable`] and [`ErrorKind::Database`].
+    /// [`ErrorKind::Migrate`] and [`ErrorKind::Unavailable`].
     pub async fn migrate(&self) -> Result<(), Error> {
         store::migrate(self.pool(), &self.settings().names).await?;
-        self.look_around().await
+        self.look_around().await;
+        Ok(())
     }
 
     /// The pool that was given.

@@ -150,13 +150,19 @@ impl<DB: Dialect> Ledger<DB> {
         Ok(shared)
     }
 
-    /// The identity's row may be missing after all tables were emptied; what other processes have noted is said at the start.
-    pub(super) async fn look_around(&self) -> Result<(), Error> {
-        self.identity().await?;
-        for shared in self.shared_scopes().await? {
-            warn(&shared.scope, &shared.place);
+    /// At a start: makes the identity's row again if all tables were emptied, and warns of what other processes have noted. The
+    /// first use does that as well, so an error here is none of the start.
+    pub(super) async fn look_around(&self) {
+        let shared = async {
+            self.identity().await?;
+            self.shared_scopes().await
+        };
+        match shared.await {
+            Ok(shared) => shared.iter().for_each(|one| warn(&one.scope, &one.place)),
+            Err(error) => {
+                tracing::debug!(target: "effectively::scopes", %error, "the uses of scopes could not be read");
+            }
         }
-        Ok(())
     }
 
     async fn identity(&self) -> Result<Identity, Error> {

@@ -36,8 +36,7 @@ pub struct Envelope {
     pub attempts: u16,
     /// Who emits it: the `source` of CloudEvents, set by the relay.
     pub source: Arc<str>,
-    /// The identity of the database whose outbox holds it, set by the relay; nil before that. A copy or a restored backup has
-    /// the identity of its original.
+    /// The identity of the database whose outbox holds it. A copy or a restored backup has that of its original.
     pub database: uuid::Uuid,
 }
 
