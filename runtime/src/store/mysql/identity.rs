@@ -1,6 +1,6 @@
 //! The identity of the database, and the uses of scopes.
 
-use sqlx::{MySql, MySqlConnection};
+use sqlx::{Connection, MySql, MySqlConnection, mysql::MySqlArguments, query::Query};
 use uuid::Uuid;
 
 use super::Sql;
@@ -9,7 +9,7 @@ use crate::store::{
     relay::{list, number, ttl_ms},
 };
 
-const IDENTITY: &str = "SELECT id, COALESCE(DATABASE(), '') FROM {identity}";
+const IDENTITY: &str = "SELECT id FROM {identity}";
 
 const SHARED: &str = "SELECT s.scope, s.place FROM {scopes} AS s WHERE s.seen_at > {now} - INTERVAL ? * 1000 MICROSECOND \
     AND EXISTS (SELECT 1 FROM {scopes} AS o WHERE o.scope = s.scope AND o.path <> s.path \
@@ -17,24 +17,21 @@ const SHARED: &str = "SELECT s.scope, s.place FROM {scopes} AS s WHERE s.seen_at
 
 impl IdentityVerbs for MySql {
     async fn identity(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Identity> {
-        let read = || sqlx::query_as(sql.fill(IDENTITY)).persistent(false);
-        let found: Option<(Uuid, String)> = read().fetch_optional(&mut *conn).await?;
-        let (id, database) = match found {
-            Some(found) => found,
+        let read = || sqlx::query_scalar(sql.fill(IDENTITY)).persistent(false);
+        let id = match read().fetch_optional(&mut *conn).await? {
+            Some(id) => id,
             None => {
                 let made = sql.fill("INSERT IGNORE INTO {identity} (one, id) VALUES (1, ?)");
                 let query = sqlx::query(made).persistent(false).bind(Uuid::new_v4());
-                query.execute(&mut *conn).await?;
+                committed(conn, query).await?;
                 // Another process may have been first.
                 read().fetch_one(conn).await?
             }
         };
-        let table = sql.names.full("identity");
-        let location = match table.contains('.') {
-            true => table,
-            false => format!("{database}.{table}"),
-        };
-        Ok(Identity { id, location })
+        Ok(Identity {
+            id,
+            location: sql.names.full("identity"),
+        })
     }
 
     async fn at_places(
@@ -65,7 +62,7 @@ impl IdentityVerbs for MySql {
         );
         let query = sqlx::query(note).persistent(false);
         let query = query.bind(scope.to_owned()).bind(path.clone());
-        query.bind(place.to_owned()).execute(&mut *conn).await?;
+        committed(conn, query.bind(place.to_owned())).await?;
         let others = sql.fill(
             "SELECT place FROM {scopes} WHERE scope = ? AND path <> ? \
              AND seen_at > {now} - INTERVAL ? * 1000 MICROSECOND ORDER BY path",
@@ -81,4 +78,14 @@ impl IdentityVerbs for MySql {
         let rows: Vec<(String, String)> = query.fetch_all(conn).await?;
         Ok(rows.into_iter().map(scope_use).collect())
     }
+}
+
+/// A session that does not commit by itself would hold the row for whoever comes next.
+async fn committed(
+    conn: &mut MySqlConnection,
+    query: Query<'_, MySql, MySqlArguments>,
+) -> sqlx::Result<()> {
+    let mut tx = conn.begin().await?;
+    query.execute(&mut *tx).await?;
+    tx.commit().await
 }

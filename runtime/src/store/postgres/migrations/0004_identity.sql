@@ -7,7 +7,7 @@ CREATE TABLE effectively_identity (
     id  uuid     NOT NULL
 );
 
-INSERT INTO effectively_identity (one, id) VALUES (1, gen_random_uuid());
+INSERT INTO effectively_identity (one, id) VALUES (1, pg_catalog.gen_random_uuid());
 
 -- Where the handlers of each scope were seen, so that two functions with one scope are found in different processes, too.
 CREATE TABLE effectively_scopes (
