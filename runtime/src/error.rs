@@ -90,7 +90,7 @@ pub enum ErrorKind {
     )]
     NestedCall,
 
-    /// Two handlers use one scope on the same ledger.
+    /// Two handlers use one scope on the same database.
     #[error(
         "two handlers use the scope `{scope}`: {first} and {second}; give one of them its own `scope = \"…\"`"
     )]

@@ -49,6 +49,6 @@ pub use self::{
     relay::{Control, Order, Relay, RelayBuilder, Route},
     store::{
         Backlog, DeadLetter, Dialect, InterruptedKey, KeyState, LeaseState, Leftovers,
-        LongTransaction, ServerState,
+        LongTransaction, ScopeUse, ServerState,
     },
 };

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use effectively::fault::{self, Action};
 use effectively::sink::kafka::Transactional;
-use effectively::sink::{Delivery, Sink, Unavailable};
+use effectively::sink::{Delivery, EventRef, Sink, Unavailable};
 use effectively::{Emit, Envelope, Error, Event, Failure, Key, Ledger, Relay};
 use effectively_tests::{TestDb, Worker, eventually};
 use rdkafka::ClientConfig;
@@ -138,6 +138,10 @@ impl Sink for Own {
 
     async fn assigned(&self, partition: u16) -> Result<Vec<i64>, Unavailable> {
         self.sink.assigned(partition).await
+    }
+
+    async fn published(&self, partition: u16) -> Result<Vec<EventRef>, Unavailable> {
+        self.sink.published(partition).await
     }
 
     async fn revoked(&self, partition: u16) {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use effectively::{
     Envelope, Order, Route,
-    sink::{Delivery, Sink, Stdout, Unavailable},
+    sink::{Delivery, EventRef, Sink, Stdout, Unavailable},
 };
 use serde::Deserialize;
 
@@ -189,6 +189,10 @@ impl<S: Sink> Sink for Shared<S> {
 
     async fn assigned(&self, partition: u16) -> Result<Vec<i64>, Unavailable> {
         self.0.assigned(partition).await
+    }
+
+    async fn published(&self, partition: u16) -> Result<Vec<EventRef>, Unavailable> {
+        self.0.published(partition).await
     }
 
     async fn revoked(&self, partition: u16) {

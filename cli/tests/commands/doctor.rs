@@ -13,6 +13,7 @@ on_every_database!(
     a_good_database_has_no_errors,
     what_lies_in_the_tables_is_judged,
     a_newer_and_an_older_version_are_told_apart,
+    a_scope_that_two_functions_use_is_a_warning,
 );
 on_every_database!([sqlite] the_mode_of_the_journal_is_judged, a_relay_s_configuration_is_judged);
 on_every_database!([postgres] a_commit_that_is_not_durable_is_an_error, a_pooler_is_found);
@@ -46,6 +47,7 @@ async fn a_good_database_has_no_errors<DB: OperatorDb>(db: TestDb<DB>) {
         "interrupted_keys",
         "expired_claims",
         "expired_events",
+        "scopes",
     ] {
         assert_eq!(level(&report, check), "ok", "{report:#}");
     }
@@ -132,6 +134,35 @@ async fn a_newer_and_an_older_version_are_told_apart<DB: OperatorDb>(db: TestDb<
     assert_eq!(level(&ran.json(), "tables"), "error");
     let status = on(&db, &["status"]).ends(4);
     assert!(status.err.contains("at version 1"), "{status:?}");
+}
+
+async fn a_scope_that_two_functions_use_is_a_warning<DB: OperatorDb>(db: TestDb<DB>) {
+    ledger(&db).await;
+    let now = match DB::NAME {
+        "PostgreSQL" => "now()",
+        "MySQL" => "utc_timestamp(6)",
+        _ => "(julianday('now') - 2440587.5) * 86400000",
+    };
+    for (scope, path) in [
+        ("orders.place", "shop::place"),
+        ("orders.cancel", "shop::cancel"),
+        ("orders.place", "depot::put"),
+    ] {
+        db.execute(&format!(
+            "insert into effectively_scopes (scope, path, place, seen_at) \
+             values ('{scope}', '{path}', '{path} (orders.rs:7)', {now})"
+        ))
+        .await;
+    }
+    let report = on(&db, &["doctor", "--json"]).ends(0).json();
+    assert_eq!(
+        finding(&report, "scopes"),
+        (
+            "warning".into(),
+            "`orders.place` is used by depot::put (orders.rs:7) and shop::place (orders.rs:7)"
+                .into()
+        )
+    );
 }
 
 async fn the_mode_of_the_journal_is_judged<DB: OperatorDb>(db: TestDb<DB>) {

@@ -47,7 +47,8 @@ struct Inner<DB: Dialect> {
     settings: Settings,
     /// Set once the tables were found, and are of a version that this library works with. From then on every name is qualified.
     sql: OnceCell<DB::Sql>,
-    scopes: Scopes,
+    /// Found at the first call of a handler. All ledgers of one database share it.
+    scopes: OnceCell<Arc<Scopes>>,
     flights: Arc<Flights>,
     remembered: Remembered,
     writers: Writers,
@@ -70,12 +71,15 @@ impl<DB: Dialect> Ledger<DB> {
     }
 
     /// Creates the toolkit's tables, or brings them to the version of this library. The application's own tables and
-    /// migrations are not touched. Safe to call at every start, from several processes at once.
+    /// migrations are not touched. Safe to call at every start, from several processes at once. It also logs a warning for each
+    /// scope that functions of different processes share, see [`shared_scopes`](Self::shared_scopes).
     ///
     /// # Errors
     /// [`ErrorKind::Migrate`] and [`ErrorKind::Unavailable`].
     pub async fn migrate(&self) -> Result<(), Error> {
-        store::migrate(self.pool(), &self.settings().names).await
+        store::migrate(self.pool(), &self.settings().names).await?;
+        self.look_around().await;
+        Ok(())
     }
 
     /// The pool that was given.
@@ -136,7 +140,7 @@ impl<DB: Dialect> Ledger<DB> {
     pub(super) fn with(pool: Pool<DB>, settings: Settings) -> Self {
         let inner = Inner {
             sql: OnceCell::new(),
-            scopes: Scopes::default(),
+            scopes: OnceCell::new(),
             flights: Arc::default(),
             remembered: Remembered::new(settings.remembered_keys),
             writers: Writers::new(DB::ONE_WRITER),
@@ -254,7 +258,7 @@ impl<DB: Dialect> Ledger<DB> {
         }
     }
 
-    pub(super) fn scopes(&self) -> &Scopes {
+    pub(super) fn scopes_cell(&self) -> &OnceCell<Arc<Scopes>> {
         &self.inner.scopes
     }
 

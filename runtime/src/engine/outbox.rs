@@ -165,11 +165,15 @@ impl<'a, DB: Dialect> Outbox<'a, DB> {
     }
 
     async fn read(&self, limit: i64) -> Result<Vec<Envelope>, Error> {
+        let database = self.ledger.database().await?;
         let mut lent = self.ledger.session().await?;
-        let batch = DB::read(lent.conn(), self.ledger.sql(), limit)
+        let mut batch = DB::read(lent.conn(), self.ledger.sql(), limit)
             .await
             .map_err(store::error::<DB>)?;
         self.ledger.end_session(lent).await;
+        for event in &mut batch {
+            event.database = database;
+        }
         Ok(batch)
     }
 

@@ -49,7 +49,8 @@ impl<DB: Dialect> Ledger<DB> {
         key: Key,
         fingerprint: Option<Fingerprint>,
     ) -> Result<Entered<DB>, Error> {
-        self.admit(handler)?;
+        refuse_nesting()?;
+        self.admit(handler).await?;
         let deadline = Instant::now() + handler.wait.unwrap_or(self.settings().wait);
         let seat = match self
             .flights()
@@ -118,11 +119,6 @@ impl<DB: Dialect> Ledger<DB> {
                 Err(error) => Box::pin(self.recover(lent, error, &mut tries)).await?,
             }
         }
-    }
-
-    fn admit(&self, handler: &Handler) -> Result<(), Error> {
-        refuse_nesting()?;
-        self.scopes().admit(handler)
     }
 
     fn replay(&self, owner: Owner, recorded: Arc<Recorded>) -> Entered<DB> {

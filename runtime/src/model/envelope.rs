@@ -36,6 +36,32 @@ pub struct Envelope {
     pub attempts: u16,
     /// Who emits it: the `source` of CloudEvents, set by the relay.
     pub source: Arc<str>,
+    /// The identity of the database whose outbox holds it. A copy or a restored backup has that of its original.
+    pub database: uuid::Uuid,
+}
+
+/// Names one event of one outbox, for a sink that keeps a record of what it has published.
+///
+/// All three belong to it: a database that was restored, or whose tables were emptied, gives the same `outbox_id` to other
+/// events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventRef {
+    /// [`Envelope::database`].
+    pub database: uuid::Uuid,
+    /// [`Envelope::outbox_id`].
+    pub outbox_id: i64,
+    /// [`Envelope::id`].
+    pub id: uuid::Uuid,
+}
+
+impl From<&Envelope> for EventRef {
+    fn from(event: &Envelope) -> Self {
+        Self {
+            database: event.database,
+            outbox_id: event.outbox_id,
+            id: event.id,
+        }
+    }
 }
 
 impl Envelope {

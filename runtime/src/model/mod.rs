@@ -12,7 +12,7 @@ pub(crate) mod recorded;
 
 pub(crate) use self::{
     attempt::Attempt,
-    envelope::{Envelope, Lane},
+    envelope::{Envelope, EventRef, Lane},
     event::{Headers, PARTITIONS, Staged},
     fingerprint::Fingerprint,
     handler::{Handler, Isolation, OnError},

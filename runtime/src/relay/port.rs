@@ -1,6 +1,6 @@
 //! What the relay asks of the database. No connection outlives a call, and a broken one closes.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use uuid::Uuid;
 
@@ -8,7 +8,7 @@ use crate::{
     engine::Ledger,
     error::Error,
     fault,
-    model::Envelope,
+    model::{Envelope, EventRef},
     store::{self, Dialect, Due, Fence, Lease, Waiting},
 };
 
@@ -111,6 +111,29 @@ impl<DB: Dialect> Port<DB> {
 
     pub(super) async fn due(&self, due: Due<'_>) -> Result<Vec<Envelope>, Error> {
         ask!(self.due(due))
+    }
+
+    /// The places of those of these events that stand in the outbox. A place alone says nothing: a database that was restored,
+    /// or whose tables were emptied, has given it to another event.
+    pub(super) async fn places_of(
+        &self,
+        partition: u16,
+        events: Vec<EventRef>,
+    ) -> Result<Vec<(u16, i64)>, Error> {
+        let database = self.ledger.database().await?;
+        let ours: HashMap<i64, Uuid> = events
+            .into_iter()
+            .filter(|event| event.database == database)
+            .map(|event| (event.outbox_id, event.id))
+            .collect();
+        if ours.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places: Vec<i64> = ours.keys().copied().collect();
+        let found: Result<Vec<(i64, Uuid)>, Error> = ask!(self.at_places(partition, &places));
+        let same = |(place, id): &(i64, Uuid)| ours.get(place) == Some(id);
+        let found = found?.into_iter().filter(same);
+        Ok(found.map(|(place, _)| (partition, place)).collect())
     }
 
     pub(super) async fn settle(

@@ -246,8 +246,11 @@ async fn assign<DB: Dialect>(
     }
     let mut known = Vec::new();
     while let Some(answered) = asked.join_next().await {
-        let (partition, ids) = answered.map_err(|_| Unavailable::new("the sink panicked"))?;
-        known.extend(ids?.into_iter().map(|id| (partition, id)));
+        let (partition, answer) = answered.map_err(|_| Unavailable::new("the sink panicked"))?;
+        let of_sink = answer?;
+        known.extend(of_sink.places.into_iter().map(|place| (partition, place)));
+        let events = shared.port.places_of(partition, of_sink.events).await;
+        known.extend(events.map_err(failed)?);
     }
     let held = shared.port.still_held(&new).await.map_err(failed)?;
     if !known.is_empty() {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::{
     Shared,
@@ -119,7 +120,8 @@ impl<DB: Dialect> Pump<DB> {
             })
             .await?;
         let found = self.judge(&events, per_partition, count);
-        self.dispatch(&idle, events, step);
+        let database = self.shared.port.ledger().database().await?;
+        self.dispatch(&idle, events, step, database);
         Ok(found)
     }
 
@@ -190,7 +192,13 @@ impl<DB: Dialect> Pump<DB> {
     }
 
     /// Makes batches of what was read, each of whole partitions.
-    fn dispatch(&mut self, idle: &[Idle], events: Vec<Envelope>, step: Option<usize>) {
+    fn dispatch(
+        &mut self,
+        idle: &[Idle],
+        events: Vec<Envelope>,
+        step: Option<usize>,
+        database: Uuid,
+    ) {
         // One event of each partition, and all in a single batch: it must be the only one on its way.
         let full = match step {
             Some(1) => usize::MAX,
@@ -201,6 +209,7 @@ impl<DB: Dialect> Pump<DB> {
         let mut of_partition: BTreeMap<u16, Vec<Envelope>> = BTreeMap::new();
         for mut event in events {
             event.source = Arc::clone(&self.shared.settings.source);
+            event.database = database;
             of_partition.entry(event.partition).or_default().push(event);
         }
         let (mut leases, mut batch) = (Vec::new(), Vec::new());

@@ -56,7 +56,7 @@ use std::{fmt, future::Future};
 use crate::model::Envelope;
 pub use crate::model::{
     delivery::{Delivery, Rejected, Unavailable},
-    envelope::CONTENT_TYPE,
+    envelope::{CONTENT_TYPE, EventRef},
 };
 
 mod effect;
@@ -106,8 +106,11 @@ pub trait Sink: Send + Sync + 'static {
     }
 
     /// The relay has taken over this virtual partition, perhaps from one that died or still believes to have it. A sink that
-    /// can shut out the former holder does so here, and answers the [`outbox_id`](Envelope::outbox_id)s of events that it
-    /// knows to be published although they are still in the outbox. Nothing of the partition is published before it returns.
+    /// can shut out the former holder does so here. Nothing of the partition is published before it returns.
+    ///
+    /// The relay deletes the events whose [`outbox_id`](Envelope::outbox_id)s it returns, whatever stands there. A database that
+    /// was restored, or whose tables were emptied, gives the same `outbox_id`s to other events, which are lost then. So return
+    /// none, and name events by their ids in [`published`](Self::published).
     ///
     /// Called again, without a [`revoked`](Self::revoked) between, when the relay does not know what became of a batch: the sink
     /// did not answer, or what it published could not be settled.
@@ -118,6 +121,20 @@ pub trait Sink: Send + Sync + 'static {
         &self,
         partition: u16,
     ) -> impl Future<Output = Result<Vec<i64>, Unavailable>> + Send {
+        let _ = partition;
+        async { Ok(Vec::new()) }
+    }
+
+    /// Returns the events of this virtual partition that the sink knows to be published although they may still be in the outbox.
+    /// Asked after each [`assigned`](Self::assigned). The relay deletes those of them that its outbox holds under the same ids,
+    /// and publishes all others.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the relay tries again later, and begins with [`assigned`](Self::assigned).
+    fn published(
+        &self,
+        partition: u16,
+    ) -> impl Future<Output = Result<Vec<EventRef>, Unavailable>> + Send {
         let _ = partition;
         async { Ok(Vec::new()) }
     }
@@ -138,11 +155,18 @@ impl fmt::Debug for dyn DynSink {
 
 type Boxed<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What a sink knows to be published of a partition that the relay has taken over.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) places: Vec<i64>,
+    pub(crate) events: Vec<EventRef>,
+}
+
 /// A sink behind a pointer, so that a relay can have several kinds.
 pub(crate) trait DynSink: Send + Sync {
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> Boxed<'a, Vec<Delivery>>;
     fn keeps_order(&self) -> bool;
-    fn assigned(&self, partition: u16) -> Boxed<'_, Result<Vec<i64>, Unavailable>>;
+    fn assigned(&self, partition: u16) -> Boxed<'_, Result<Known, Unavailable>>;
     fn revoked(&self, partition: u16) -> Boxed<'_, ()>;
 }
 
@@ -155,8 +179,13 @@ impl<S: Sink> DynSink for S {
         Sink::keeps_order(self)
     }
 
-    fn assigned(&self, partition: u16) -> Boxed<'_, Result<Vec<i64>, Unavailable>> {
-        Box::pin(Sink::assigned(self, partition))
+    fn assigned(&self, partition: u16) -> Boxed<'_, Result<Known, Unavailable>> {
+        Box::pin(async move {
+            Ok(Known {
+                places: Sink::assigned(self, partition).await?,
+                events: Sink::published(self, partition).await?,
+            })
+        })
     }
 
     fn revoked(&self, partition: u16) -> Boxed<'_, ()> {

@@ -17,6 +17,7 @@ use crate::{
 
 mod doctor;
 mod hex;
+mod identity;
 mod migrate;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -30,6 +31,7 @@ mod sqlite;
 
 pub(crate) use self::{
     doctor::DoctorVerbs,
+    identity::{Identity, IdentityVerbs},
     migrate::{SCHEMA_VERSION, migrate},
     names::{GivenNames, Names, Spelling, Statement},
     relay::{Due, Fence, Lease, RelayVerbs, Waiting},
@@ -37,6 +39,7 @@ pub(crate) use self::{
 };
 pub use self::{
     doctor::{InterruptedKey, KeyState, Leftovers, LongTransaction, ServerState},
+    identity::ScopeUse,
     relay::{Backlog, DeadLetter, LeaseState},
 };
 
@@ -47,9 +50,9 @@ pub use self::{
     message = "`{Self}` is not a database that `effectively` works on",
     note = "it works on `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`, each behind the feature `postgres`, `mysql` or `sqlite`"
 )]
-pub trait Dialect: Verbs + RelayVerbs + DoctorVerbs {}
+pub trait Dialect: Verbs + RelayVerbs + DoctorVerbs + IdentityVerbs {}
 
-impl<DB: Verbs + RelayVerbs + DoctorVerbs> Dialect for DB {}
+impl<DB: Verbs + RelayVerbs + DoctorVerbs + IdentityVerbs> Dialect for DB {}
 
 /// A claim to be written, the first statement of a call's transaction.
 #[cfg_attr(

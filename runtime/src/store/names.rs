@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 /// The default prefix of every table.
 const PREFIX: &str = "effectively_";
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
     "gate",
     "claims",
     "outbox",
@@ -19,6 +19,8 @@ const TABLES: [&str; 8] = [
     "leases",
     "relays",
     "migrations",
+    "identity",
+    "scopes",
 ];
 
 /// Procedures and functions, on Postgres.

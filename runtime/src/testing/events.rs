@@ -8,6 +8,9 @@ use std::{
 
 use crate::model::{Attempt, Envelope, PARTITIONS};
 
+/// All of them are of one database.
+const DATABASE: uuid::Uuid = uuid::Uuid::from_u128(0x0d9f_d7d6_2bc8_4f2c_93a6_5f1f_0c4c_8d55);
+
 /// Events with these keys, in their order, numbered in their data.
 pub fn events(topic: &str, keys: &[Option<&str>]) -> Vec<Envelope> {
     static NEXT: AtomicI64 = AtomicI64::new(1);
@@ -26,6 +29,7 @@ pub fn events(topic: &str, keys: &[Option<&str>]) -> Vec<Envelope> {
         staged_at: Duration::from_millis(1_764_036_060_500),
         attempts: 0,
         source: "/conformance".into(),
+        database: DATABASE,
     };
     numbers.zip(keys).map(event).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use effectively::Envelope;
-use effectively::sink::{Delivery, Sink, Unavailable};
+use effectively::sink::{Delivery, EventRef, Sink, Unavailable};
 
 use super::limit::Row;
 
@@ -120,6 +120,10 @@ impl<S: Sink, F: Fn(&Envelope) + Send + Sync + 'static> Sink for Watched<S, F> {
 
     async fn assigned(&self, partition: u16) -> Result<Vec<i64>, Unavailable> {
         self.sink.assigned(partition).await
+    }
+
+    async fn published(&self, partition: u16) -> Result<Vec<EventRef>, Unavailable> {
+        self.sink.published(partition).await
     }
 
     async fn revoked(&self, partition: u16) {

@@ -13,6 +13,7 @@ mod effects_once;
 mod expiry;
 mod fence;
 mod fingerprint;
+mod identity;
 mod isolation;
 mod logs;
 mod lost;

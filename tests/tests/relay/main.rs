@@ -13,4 +13,5 @@ mod loses_answers;
 mod plans;
 mod refused;
 mod shares;
+mod taken_over;
 mod wakes;

@@ -1,6 +1,6 @@
 //! `effectively doctor`: what is looked at, and what is said about it. What is wrong stands in the files beside this one.
 
-use effectively::{Backlog, Dialect, Error, ErrorKind, Ledger, Leftovers};
+use effectively::{Backlog, Dialect, Error, ErrorKind, Ledger, Leftovers, ScopeUse};
 use serde_json::{Value, json};
 
 use super::relay;
@@ -147,7 +147,10 @@ async fn look<DB: Dialect>(
     findings.push(finding);
     if usable {
         match contents(ledger).await {
-            Ok((backlog, leftovers)) => findings.extend(tables::judge(&backlog, &leftovers)),
+            Ok((backlog, leftovers, scopes)) => {
+                findings.extend(tables::judge(&backlog, &leftovers));
+                findings.extend(tables::shared(&scopes));
+            }
             Err(error) if state.shares_sessions && *error.kind() == ErrorKind::Database => {
                 findings.push(server::lost_statements(&Failure::from(error)));
             }
@@ -157,8 +160,14 @@ async fn look<DB: Dialect>(
     Ok(usable)
 }
 
-async fn contents<DB: Dialect>(ledger: &Ledger<DB>) -> Result<(Backlog, Leftovers), Error> {
-    Ok((ledger.outbox().backlog().await?, ledger.leftovers().await?))
+async fn contents<DB: Dialect>(
+    ledger: &Ledger<DB>,
+) -> Result<(Backlog, Leftovers, Vec<ScopeUse>), Error> {
+    Ok((
+        ledger.outbox().backlog().await?,
+        ledger.leftovers().await?,
+        ledger.shared_scopes().await?,
+    ))
 }
 
 fn version(found: Result<Option<i64>, Error>, needed: i64) -> Result<(Finding, bool), Failure> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use effectively::{Backlog, Leftovers};
+use effectively::{Backlog, Leftovers, ScopeUse};
 
 use super::Finding;
 use crate::output::{count, span};
@@ -100,6 +100,25 @@ fn kept(leftovers: &Leftovers) -> Finding {
     let many = leftovers.expired_events > MANY;
     let over = many.then_some((" kept long enough", "Outbox::purge_published"));
     to_purge("expired_events", &what, over)
+}
+
+/// One finding for each scope that several functions use.
+pub(super) fn shared(uses: &[ScopeUse]) -> Vec<Finding> {
+    const CHECK: &str = "scopes";
+    if uses.is_empty() {
+        return vec![Finding::ok(CHECK, "each is used by one function")];
+    }
+    let of_scope = uses.chunk_by(|one, other| one.scope == other.scope);
+    let finding = |uses: &[ScopeUse]| {
+        let places: Vec<&str> = uses.iter().map(|used| used.place.as_str()).collect();
+        let scope = uses.first().map_or("", |used| used.scope.as_str());
+        Finding::warning(
+            CHECK,
+            format!("`{scope}` is used by {}", places.join(" and ")),
+            "each gets the other's recorded answers: give one of them its own `scope`; if a function was renamed, this ends seven days after its last use under the old name",
+        )
+    };
+    of_scope.map(finding).collect()
 }
 
 /// `too_many`: what is wrong with them, and the call that deletes them.

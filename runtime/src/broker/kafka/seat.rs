@@ -17,7 +17,7 @@ use super::{
     transaction::{Failure, all, insist, is_fenced},
 };
 use crate::model::{
-    Envelope,
+    Envelope, EventRef,
     delivery::{Delivery, Unavailable},
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Seat {
     /// None after anything unclear: what the broker makes of a late request must not hit the next transaction.
     pub(crate) client: Option<Client>,
     /// What the progress record holds: published, and perhaps still in the outbox.
-    pub(crate) published: HashSet<i64>,
+    pub(crate) published: HashSet<EventRef>,
     /// Why nothing is published until the partition is assigned again.
     pub(crate) closed: Option<&'static str>,
 }
@@ -75,7 +75,7 @@ impl Seat {
         let mut round = Round::new(batch);
         if let Err(unavailable) = self.publish_in(&mut round) {
             for (answer, event) in round.answers.iter_mut().zip(batch) {
-                let there = self.published.contains(&event.outbox_id);
+                let there = self.published.contains(&event.into());
                 answer.get_or_insert_with(|| match there {
                     true => Delivery::Published,
                     false => Delivery::Unavailable(unavailable.clone()),
@@ -131,7 +131,7 @@ impl Seat {
     /// What the record holds is published; what has no topic is refused.
     fn answer_without_sending(&self, round: &mut Round<'_>) {
         for (place, event) in round.batch.iter().enumerate() {
-            if self.published.contains(&event.outbox_id) {
+            if self.published.contains(&event.into()) {
                 round.answer(place, Delivery::Published);
             } else if let (true, Some(client)) = (round.is_open(place), &self.client)
                 && let Err(answer) = self.topics.look_up(client, &event.topic, self.timeout)
@@ -210,18 +210,15 @@ impl Seat {
         let of_before = round
             .batch
             .iter()
-            .filter(|event| self.published.contains(&event.outbox_id));
-        let ids: Vec<_> = of_before
-            .chain(of_part)
-            .map(|event| event.outbox_id)
-            .collect();
-        for (offsets, group) in self.progress.write(&ids)? {
+            .filter(|event| self.published.contains(&EventRef::from(*event)));
+        let events: Vec<EventRef> = of_before.chain(of_part).map(EventRef::from).collect();
+        for (offsets, group) in self.progress.write(&events)? {
             insist(end, || {
-                client.send_offsets_to_transaction(&offsets, &group, self.timeout)
+                client.send_offsets_to_transaction(&offsets, group, self.timeout)
             })?;
         }
         insist(end, || client.commit_transaction(self.timeout))?;
-        self.published = ids.into_iter().collect();
+        self.published = events.into_iter().collect();
         Ok(())
     }
 }

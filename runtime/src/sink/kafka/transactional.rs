@@ -19,7 +19,7 @@ use crate::{
         seat::Seat,
     },
     model::Envelope,
-    sink::{Delivery, Sink, Unavailable},
+    sink::{Delivery, EventRef, Sink, Unavailable},
 };
 
 /// Publishes in Kafka transactions, together with a record of what was published. A consumer with
@@ -37,13 +37,15 @@ use crate::{
 /// # How
 /// Each virtual partition of the relay, 0 to 63, has a producer of its own, with the transactional id `<prefix>-<partition>`; it is
 /// made when the partition is assigned or first published to. A batch is one transaction for each of its partitions, which also
-/// commits an offset of the group `<prefix>-<partition>`, whose metadata text lists the events. A relay that takes a partition over
+/// commits an offset of the group `<prefix>-<partition>`, whose metadata text lists the events; a long list is spread over the
+/// groups `<prefix>-<partition>.1` and following. A relay that takes a partition over
 /// shuts out the former one first, and then reads which events it need not publish again.
 ///
 /// # What it needs
 /// * The topic [`progress_topic`](Self::progress_topic) with one partition. Nothing is ever written to it: offsets need a topic.
-/// * One prefix for all relays of one outbox, and for no other. A new one after the database was restored from a backup: the
-///   record names events by their place in the outbox, and places given out again would count as published.
+/// * One prefix for all relays of one outbox, and for no other: two outboxes with one prefix shut each other out. It may stay
+///   when the database is made anew, restored from a backup or emptied: the record names the database and the ids of the events, and
+///   what it does not name is published.
 /// * `offsets.retention.minutes` of the brokers, 7 days by default, longer than a relay can be down. After that the record is
 ///   gone, and the last batch before the crash may be published twice.
 /// * Rights: write on the transactional ids `<prefix>-*`, read on the groups `<prefix>-*` and on the topic of the records.
@@ -123,6 +125,7 @@ impl Transactional {
                 config: self.given.clone(),
                 group: id,
                 topic: self.progress_topic.clone(),
+                groups: Vec::new(),
             };
             Arc::new(Mutex::new(Seat {
                 config,
@@ -195,9 +198,14 @@ impl Sink for Transactional {
         let open = |seat: &mut Seat| {
             seat.open()?;
             seat.closed = None;
-            Ok(seat.published.iter().copied().collect())
+            Ok(Vec::new())
         };
         self.at(partition, open).await?
+    }
+
+    async fn published(&self, partition: u16) -> Result<Vec<EventRef>, Unavailable> {
+        self.at(partition, |seat| seat.published.iter().copied().collect())
+            .await
     }
 
     async fn revoked(&self, partition: u16) {

@@ -21,6 +21,7 @@ use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 mod claims;
 mod dead_letters;
 mod doctor;
+mod identity;
 mod outbox;
 mod published;
 mod relay;
@@ -102,6 +103,7 @@ impl Verbs for MySql {
                 "published events",
                 include_str!("migrations/0003_published.sql"),
             ),
+            (4, "identity", include_str!("migrations/0004_identity.sql")),
             (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }

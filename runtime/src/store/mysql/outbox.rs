@@ -131,5 +131,6 @@ pub(super) fn envelope_of(row: &MySqlRow) -> sqlx::Result<Envelope> {
         staged_at: millis(row.try_get(9)?),
         attempts: row.try_get::<i16, _>(10)?.unsigned_abs(),
         source: source(),
+        database: uuid::Uuid::nil(),
     })
 }

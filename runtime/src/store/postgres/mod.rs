@@ -20,6 +20,7 @@ use crate::model::{Attempt, Envelope, Isolation, KeyHash, Staged};
 mod claims;
 mod dead_letters;
 mod doctor;
+mod identity;
 mod outbox;
 mod published;
 mod relay;
@@ -106,6 +107,7 @@ impl Verbs for Postgres {
                 "published events",
                 include_str!("migrations/0003_published.sql"),
             ),
+            (4, "identity", include_str!("migrations/0004_identity.sql")),
             (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }

@@ -211,5 +211,6 @@ pub(super) fn envelope_of(row: &PgRow) -> sqlx::Result<Envelope> {
         staged_at: millis(row.try_get(9)?),
         attempts: row.try_get::<i16, _>(10)?.unsigned_abs(),
         source: source(),
+        database: Uuid::nil(),
     })
 }

@@ -19,6 +19,7 @@ use crate::model::{Attempt, Envelope, Isolation, KeyHash};
 mod claims;
 mod dead_letters;
 mod doctor;
+mod identity;
 mod outbox;
 mod published;
 mod relay;
@@ -91,6 +92,7 @@ impl Verbs for Sqlite {
                 "published events",
                 include_str!("migrations/0003_published.sql"),
             ),
+            (4, "identity", include_str!("migrations/0004_identity.sql")),
             (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }

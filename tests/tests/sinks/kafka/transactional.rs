@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use effectively::Envelope;
 use effectively::sink::kafka::Transactional;
-use effectively::sink::{Delivery, Sink};
+use effectively::sink::{Delivery, EventRef, Sink, Unavailable};
 use effectively::testing::sink::{Received, Rig, events, run};
 use effectively_tests::poll_times;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use sqlx::types::Uuid;
 
 use crate::server::{KafkaRig, LIMIT, Server, for_this_case, unique};
 
@@ -50,8 +53,8 @@ async fn publish_all(sink: &Transactional, batch: &[Envelope]) {
         // What is unclear is asked for again: a transaction that took too long looks as if a rival had begun.
         let partitions: BTreeSet<u16> = left.iter().map(|event| event.partition).collect();
         for partition in partitions {
-            if let Ok(known) = sink.assigned(partition).await {
-                left.retain(|event| !known.contains(&event.outbox_id));
+            if let Ok(known) = take_over(sink, partition).await {
+                left.retain(|event| !known.contains(&event.into()));
             }
         }
         if left.is_empty() {
@@ -60,6 +63,20 @@ async fn publish_all(sink: &Transactional, batch: &[Envelope]) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("never published");
+}
+
+/// As the relay does when a partition becomes its own.
+async fn take_over(
+    sink: &Transactional,
+    partition: u16,
+) -> Result<BTreeSet<EventRef>, Unavailable> {
+    let places = sink.assigned(partition).await?;
+    assert!(places.is_empty(), "a place alone says nothing: {places:?}");
+    Ok(sink.published(partition).await?.into_iter().collect())
+}
+
+fn refs(events: &[Envelope]) -> BTreeSet<EventRef> {
+    events.iter().map(EventRef::from).collect()
 }
 
 async fn assert_each_once(server: &Server, topic: &str, sent: &[Envelope]) {
@@ -78,12 +95,10 @@ fn a_zombie_publishes_nothing_that_is_seen() {
         let (zombie, heir) = (sink(&rig.server, &prefix), sink(&rig.server, &prefix));
         let first = events(&topic, &[Some("ada"), Some("ada")]);
         let partition = first[0].partition;
-        assert_eq!(zombie.assigned(partition).await, Ok(vec![]));
+        assert_eq!(take_over(&zombie, partition).await, Ok(BTreeSet::new()));
         publish_all(&zombie, &first).await;
         // The relay dies before it writes that down: the heir is told.
-        let mut known = heir.assigned(partition).await.expect("a record");
-        known.sort_unstable();
-        assert_eq!(known, [first[0].outbox_id, first[1].outbox_id]);
+        assert_eq!(take_over(&heir, partition).await, Ok(refs(&first)));
         let late = events(&topic, &[Some("ada")]);
         for _ in 0..2 {
             let answers = zombie.publish(&late).await;
@@ -94,13 +109,11 @@ fn a_zombie_publishes_nothing_that_is_seen() {
         }
         // It does not fight: the heir goes on undisturbed.
         let next = events(&topic, &[Some("ada")]);
-        let next_id = next[0].outbox_id;
         assert_eq!(heir.publish(&next).await, [Delivery::Published]);
-        let sent = [first, next].concat();
+        let sent = [first, next.clone()].concat();
         assert_each_once(&rig.server, &topic, &sent).await;
         // And it may have the partition back, in order.
-        let known = zombie.assigned(partition).await;
-        assert_eq!(known, Ok(vec![next_id]));
+        assert_eq!(take_over(&zombie, partition).await, Ok(refs(&next)));
         assert_eq!(zombie.publish(&late).await, [Delivery::Published]);
     });
 }
@@ -215,11 +228,8 @@ fn a_record_that_is_longer_than_one_offset_may_hold_is_read_whole() {
             "{:?}",
             answers[0]
         );
-        let known = sink(&rig.server, &prefix)
-            .assigned(batch[0].partition)
-            .await;
-        let known: BTreeSet<_> = known.expect("a record").into_iter().collect();
-        assert_eq!(known, batch.iter().map(|event| event.outbox_id).collect());
+        let known = take_over(&sink(&rig.server, &prefix), batch[0].partition).await;
+        assert_eq!(known, Ok(refs(&batch)));
     });
 }
 
@@ -267,7 +277,66 @@ fn what_was_given_up_stays_closed_until_it_is_assigned() {
             sink.publish(&batch).await[0],
             Delivery::Unavailable(_)
         ));
-        assert_eq!(sink.assigned(partition).await, Ok(vec![]));
+        assert_eq!(take_over(&sink, partition).await, Ok(BTreeSet::new()));
         assert_eq!(sink.publish(&batch).await, [Delivery::Published]);
+    });
+}
+
+/// A database that was made anew, or whose tables were emptied, gives the places of published events to others.
+#[test]
+fn other_events_at_the_same_places_are_published() {
+    run(async {
+        let Some(mut rig) = rig().await else { return };
+        let topic = rig.topic().await;
+        let prefix = unique();
+        let old = events(&topic, &[Some("ada"); 4]);
+        publish_all(&sink(&rig.server, &prefix), &old).await;
+        let mut new = events(&topic, &[Some("ada"); 4]);
+        for (new, old) in new.iter_mut().zip(&old) {
+            new.outbox_id = old.outbox_id;
+        }
+        // The same id in another database: it is not known whether that is the same event.
+        new[0].id = old[0].id;
+        new[0].database = Uuid::new_v4();
+        // Restored from a backup: of its events only the last one was published already.
+        new[3] = old[3].clone();
+        let heir = sink(&rig.server, &prefix);
+        take_over(&heir, new[0].partition).await.expect("a record");
+        let answers = heir.publish(&new).await;
+        assert!(answers.iter().all(Delivery::is_published), "{answers:?}");
+        let received = ids(&rig.server.received(&topic, 7).await);
+        let sent = old.iter().chain(&new[..3]);
+        let sent: Vec<_> = sent.map(|event| event.id.to_string()).collect();
+        assert_eq!(received, sent);
+    });
+}
+
+/// Earlier versions wrote down places alone.
+#[test]
+fn an_older_record_hides_no_event() {
+    run(async {
+        let Some(mut rig) = rig().await else { return };
+        let topic = rig.topic().await;
+        let prefix = unique();
+        let batch = events(&topic, &[Some("ada"); 3]);
+        let partition = batch[0].partition;
+        let mut config = rig.server.config();
+        config.set("group.id", format!("{prefix}-{partition}"));
+        let mut offsets = TopicPartitionList::new();
+        let mut offset = offsets.add_partition(PROGRESS, 0);
+        offset.set_offset(Offset::Offset(3)).expect("an offset");
+        offset.set_metadata(format!("1 1 {:x} 1 1", batch[0].outbox_id));
+        let commit = move || {
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            consumer.commit(&offsets, CommitMode::Sync)
+        };
+        let committed = tokio::task::spawn_blocking(commit).await;
+        committed.expect("no panic").expect("the record");
+        let sink = sink(&rig.server, &prefix);
+        assert_eq!(take_over(&sink, partition).await, Ok(BTreeSet::new()));
+        let answers = sink.publish(&batch).await;
+        assert!(answers.iter().all(Delivery::is_published), "{answers:?}");
+        assert_each_once(&rig.server, &topic, &batch).await;
+        assert_eq!(take_over(&sink, partition).await, Ok(refs(&batch)));
     });
 }

@@ -1,0 +1,91 @@
+//! The identity of the database, and the uses of scopes.
+
+use sqlx::{Connection, MySql, MySqlConnection, mysql::MySqlArguments, query::Query};
+use uuid::Uuid;
+
+use super::Sql;
+use crate::store::{
+    identity::{IN_USE, Identity, IdentityVerbs, ScopeUse, path_of, scope_use},
+    relay::{list, number, ttl_ms},
+};
+
+const IDENTITY: &str = "SELECT id FROM {identity}";
+
+const SHARED: &str = "SELECT s.scope, s.place FROM {scopes} AS s WHERE s.seen_at > {now} - INTERVAL ? * 1000 MICROSECOND \
+    AND EXISTS (SELECT 1 FROM {scopes} AS o WHERE o.scope = s.scope AND o.path <> s.path \
+    AND o.seen_at > {now} - INTERVAL ? * 1000 MICROSECOND) ORDER BY s.scope, s.path LIMIT 1000";
+
+impl IdentityVerbs for MySql {
+    async fn identity(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Identity> {
+        let read = || sqlx::query_scalar(sql.fill(IDENTITY)).persistent(false);
+        let id = match read().fetch_optional(&mut *conn).await? {
+            Some(id) => id,
+            None => {
+                let made = sql.fill("INSERT IGNORE INTO {identity} (one, id) VALUES (1, ?)");
+                let query = sqlx::query(made).persistent(false).bind(Uuid::new_v4());
+                committed(conn, query).await?;
+                // Another process may have been first.
+                read().fetch_one(conn).await?
+            }
+        };
+        Ok(Identity {
+            id,
+            location: sql.names.full("identity"),
+        })
+    }
+
+    async fn at_places(
+        conn: &mut MySqlConnection,
+        sql: &Sql,
+        partition: u16,
+        places: &[i64],
+    ) -> sqlx::Result<Vec<(i64, Uuid)>> {
+        let statement = sql.fill(&format!(
+            "SELECT id, event_id FROM {{outbox}} WHERE partition_no = {} AND id IN ({})",
+            number(partition),
+            list(places.iter().copied())
+        ));
+        let query = sqlx::query_as(statement).persistent(false);
+        query.fetch_all(conn).await
+    }
+
+    async fn note_scope(
+        conn: &mut MySqlConnection,
+        sql: &Sql,
+        scope: &str,
+        place: &str,
+    ) -> sqlx::Result<Vec<String>> {
+        let path = path_of(place);
+        let note = sql.fill(
+            "INSERT INTO {scopes} (scope, path, place, seen_at) VALUES (?, ?, ?, {now}) \
+             ON DUPLICATE KEY UPDATE place = VALUES(place), seen_at = VALUES(seen_at)",
+        );
+        let query = sqlx::query(note).persistent(false);
+        let query = query.bind(scope.to_owned()).bind(path.clone());
+        committed(conn, query.bind(place.to_owned())).await?;
+        let others = sql.fill(
+            "SELECT place FROM {scopes} WHERE scope = ? AND path <> ? \
+             AND seen_at > {now} - INTERVAL ? * 1000 MICROSECOND ORDER BY path",
+        );
+        let query = sqlx::query_scalar(others).persistent(false);
+        let query = query.bind(scope.to_owned()).bind(path);
+        query.bind(ttl_ms(IN_USE)).fetch_all(conn).await
+    }
+
+    async fn shared_scopes(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Vec<ScopeUse>> {
+        let query = sqlx::query_as(sql.fill(SHARED)).persistent(false);
+        let query = query.bind(ttl_ms(IN_USE)).bind(ttl_ms(IN_USE));
+        let rows: Vec<(String, String)> = query.fetch_all(conn).await?;
+        Ok(rows.into_iter().map(scope_use).collect())
+    }
+}
+
+/// A session that does not commit by itself would hold the row for whoever comes next.
+async fn committed(
+    conn: &mut MySqlConnection,
+    query: Query<'_, MySql, MySqlArguments>,
+) -> sqlx::Result<()> {
+    let mut tx = conn.begin().await?;
+    query.execute(&mut *tx).await?;
+    tx.commit().await
+}
