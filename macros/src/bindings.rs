@@ -3,6 +3,7 @@
 use proc_macro2::{Ident, Span};
 use syn::{
     Attribute, FnArg, Meta, PatIdent, Token,
+    ext::IdentExt,
     visit_mut::{self, VisitMut},
 };
 
@@ -43,23 +44,22 @@ impl Bindings {
         bindings
     }
 
-    /// Where a name is bound. Its span says how it resolves, also through `macro_rules!`.
+    /// Where a name, written without `r#`, is bound. Its span says how it resolves, also through `macro_rules!`.
     pub(crate) fn span(&self, name: &str) -> Option<Span> {
         if name == "self" {
             return self.receiver;
         }
         self.names
             .iter()
-            .find(|binding| binding.ident == name)
+            .find(|binding| binding.ident.unraw() == name)
             .map(|binding| binding.ident.span())
     }
 
     pub(crate) fn list(&self) -> Vec<String> {
         let receiver = self.receiver.map(|_| "self".to_owned());
-        receiver
-            .into_iter()
-            .chain(self.names.iter().map(|binding| binding.ident.to_string()))
-            .collect()
+        let names = self.names.iter();
+        let names = names.map(|binding| binding.ident.unraw().to_string());
+        receiver.into_iter().chain(names).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     options,
     paths::Runtime,
     slot::{Read, Slot},
-    template::{Part, Path, Root, Template},
+    template::{Part, Path, Root, Template, member as name},
     values::{self, Name, Text},
 };
 
@@ -90,10 +90,7 @@ fn check(input: &DeriveInput, template: &Template, diag: &Diag) {
         }
         return;
     };
-    let names: Vec<_> = fields
-        .members()
-        .map(|member| quote!(#member).to_string())
-        .collect();
+    let names: Vec<_> = fields.members().map(|member| name(&member)).collect();
     let known: Vec<_> = names.iter().map(String::as_str).collect();
     for (head, span) in template
         .paths()
@@ -147,9 +144,7 @@ fn emit(input: &DeriveInput, args: &Args, template: Option<&Template>) -> TokenS
 fn partition_key(private: &TokenStream, input: &DeriveInput, template: &Template) -> TokenStream {
     let is_known = |path: &&Path| match (&path.head, fields(input)) {
         (None, _) => true,
-        (Some(head), Some(fields)) => fields
-            .members()
-            .any(|member| quote!(#member).to_string() == *head),
+        (Some(head), Some(fields)) => fields.members().any(|member| name(&member) == *head),
         (Some(_), None) => false,
     };
     let parts = template.parts.iter().filter_map(|part| match part {

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Group, TokenStream};
 use quote::{ToTokens, quote};
-use syn::{FnArg, Type};
+use syn::{FnArg, Type, parse_quote};
 
 use crate::func::Func;
 
@@ -16,7 +16,13 @@ pub(crate) fn without_body(mut func: Func, mistakes: &TokenStream) -> TokenStrea
     let mut body = Group::new(func.body.delimiter(), quote!(::core::unreachable!()));
     body.set_span(func.body.span());
     func.body = body;
-    quote!(#[allow(unused_variables)] #func #mistakes)
+    // Nothing uses the parameters any more, and that is no mistake of the user's.
+    for input in &mut func.sig.inputs {
+        if let FnArg::Typed(parameter) = input {
+            *parameter.pat = parse_quote!(_);
+        }
+    }
+    quote!(#func #mistakes)
 }
 
 /// The same without its transaction either: for a method whose trait does not have that parameter. The lifetime that

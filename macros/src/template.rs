@@ -1,9 +1,9 @@
 //! The little language of `key = "…"`: fixed text, and `{paths}` to values. It knows nothing of functions.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
-use proc_macro2::{Group, Span, TokenStream, TokenTree};
-use syn::{Expr, LitStr, Member};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use syn::{Expr, LitStr, Member, ext::IdentExt};
 
 use crate::diag::Diag;
 
@@ -23,7 +23,7 @@ pub(crate) enum Part {
 #[derive(Debug)]
 pub(crate) struct Path {
     text: String,
-    /// The name it begins with; `None` when it begins with a method of a struct.
+    /// The name it begins with, without `r#`; `None` when it begins with a method of a struct.
     pub(crate) head: Option<String>,
     /// Where a mistake in it is reported.
     pub(crate) span: Span,
@@ -186,9 +186,10 @@ impl Root {
         if !may_be_path(text) {
             return None;
         }
+        let text = with_raw_keywords(text);
         match self {
             Self::Parameter => {
-                start(&syn::parse_str(text).ok()?).map(|start| (text.to_owned(), Some(start.name)))
+                start(&syn::parse_str(&text).ok()?).map(|start| (text, Some(start.name)))
             }
             Self::Field => {
                 let text = format!("self.{text}");
@@ -220,6 +221,25 @@ fn may_be_path(text: &str) -> bool {
     })
 }
 
+/// `type` stands for `r#type`, as in `format!("{type}")`. After a dot `await` does not: whoever writes it means to wait.
+fn with_raw_keywords(path: &str) -> String {
+    let steps = path.split('.').enumerate().map(|(place, step)| {
+        let word = step.trim_start();
+        let is_in_name = |c: char| c.is_alphanumeric() || c == '_';
+        let name = word.split(|c| !is_in_name(c)).next().unwrap_or_default();
+        let is_keyword = name.starts_with(char::is_alphabetic)
+            && !matches!(name, "self" | "Self" | "super" | "crate")
+            && (name != "await" || place == 0)
+            && syn::parse_str::<Ident>(name).is_err();
+        if is_keyword {
+            Cow::Owned(format!("r#{word}"))
+        } else {
+            Cow::Borrowed(step)
+        }
+    });
+    steps.collect::<Vec<_>>().join(".")
+}
+
 /// How a path begins.
 struct Start {
     name: String,
@@ -245,7 +265,7 @@ fn start(path: &Expr) -> Option<Start> {
     let (base, next) = match path {
         Expr::Path(name) => {
             return name.path.get_ident().map(|name| Start {
-                name: name.to_string(),
+                name: name.unraw().to_string(),
                 next: None,
             });
         }
@@ -267,9 +287,10 @@ pub(crate) fn head(path: &Expr) -> Option<String> {
     start(path).map(|start| start.name)
 }
 
-fn member(member: &Member) -> String {
+/// A field's name, without `r#`, or its number.
+pub(crate) fn member(member: &Member) -> String {
     match member {
-        Member::Named(name) => name.to_string(),
+        Member::Named(name) => name.unraw().to_string(),
         Member::Unnamed(index) => index.index.to_string(),
     }
 }
@@ -327,6 +348,10 @@ mod tests {
             "cmd.id() [-] self.tenant.as_str()",
         );
         check("plain", "[plain]");
+        check(
+            "{type}{ r#fn }{cmd. match .if()}",
+            "r#type r#fn cmd.r#match.r#if()",
+        );
     }
 
     #[test]
@@ -337,6 +362,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported() {
+        refuse("{cmd.await} {cmd.type.await}", &["not a path"; 2]);
         refuse("{a} {", &["unclosed"]);
         refuse("a}b{}c{ }", &["unmatched", "empty", "empty"]);
         refuse(
@@ -354,9 +380,9 @@ mod tests {
 
     /// What a template can go wrong with, and some that it cannot.
     const PIECES: [&str; 32] = [
-        "{", "}", "{", "}", "a", "b1", "r#c", "self", ".", ".", "0", "()", "(", ")", "::", "<u8>",
-        "+", " ", "ü", "\"", "'", "\\", "await", "?", "!", "[0]", "-", "return", "//", "/*", "\n",
-        "|x|",
+        "{", "}", "{", "type", "a", "b1", "r#c", "self", ".", ".", "0", "()", "(", ")", "::",
+        "<u8>", "+", " ", "ü", "\"", "'", "\\", "await", "?", "!", "[0]", "-", "return", "//",
+        "/*", "\n", "|x|",
     ];
 
     /// A fuzz target.
@@ -367,7 +393,7 @@ mod tests {
             let text: String = pieces.collect();
             for root in [Root::Parameter, Root::Field] {
                 if let Some(template) = parsed(&text, root) {
-                    let packed = |text: &str| text.replace([' ', '\n'], "");
+                    let packed = |text: &str| text.replace([' ', '\n'], "").replace("r#", "");
                     assert_eq!(packed(&written(&template)), packed(&text));
                 }
             }

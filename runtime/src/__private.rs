@@ -1,11 +1,10 @@
 //! Every path that generated code may name, and nothing more. Not public API: it changes without notice.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
-    error::{Error, ErrorKind},
-    model::Fingerprint,
+    error::Error,
+    model::{Fingerprint, fingerprint::Content},
 };
 
 pub use crate::{
@@ -52,10 +51,9 @@ pub fn typed<T>() -> T {
 /// One value of a fingerprint.
 ///
 /// # Errors
-/// [`ErrorKind::Encode`] when it cannot be written as JSON.
-pub fn content(value: &(impl Fingerprinted + ?Sized)) -> Result<Value, Error> {
-    serde_json::to_value(value)
-        .map_err(|source| Error::caused_by(ErrorKind::Encode("a fingerprinted value"), source))
+/// As [`Fingerprint::of`].
+pub fn content(value: &(impl Fingerprinted + ?Sized)) -> Result<Content, Error> {
+    Content::of(value)
 }
 
 /// The fingerprint of all values: of the value itself when there is one, and none when there is none.
@@ -63,12 +61,12 @@ pub fn content(value: &(impl Fingerprinted + ?Sized)) -> Result<Value, Error> {
 /// # Errors
 /// Of the first value.
 pub fn fingerprint<const N: usize>(
-    contents: [Result<Value, Error>; N],
+    contents: [Result<Content, Error>; N],
 ) -> Result<Option<Fingerprint>, Error> {
     let contents = contents.into_iter().collect::<Result<Vec<_>, _>>()?;
-    match contents.as_slice() {
-        [] => Ok(None),
-        [only] => Fingerprint::of(only).map(Some),
-        all => Fingerprint::of(all).map(Some),
-    }
+    Ok(match contents.as_slice() {
+        [] => None,
+        [only] => Some(only.fingerprint()),
+        all => Some(Fingerprint::of_all(all)),
+    })
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
+use syn::{ext::IdentExt, spanned::Spanned};
 
 use super::{
-    emit::{content, ledger_type, local},
+    emit::{content, ledger_name, ledger_type, local},
     model::{Key, Operation},
 };
 use crate::template::{self, Part, Template};
@@ -146,9 +146,8 @@ fn key_of(operation: &Operation, key: &Key) -> TokenStream {
     let all_parts = Ident::new("parts", Span::mixed_site().located_at(key.span));
     let finish = quote_spanned!(key.span.resolved_at(Span::call_site())=> #all_parts.#finish());
     quote! {{
-        #[allow(unused_imports)]
         use #private::AnyPart as _;
-        let #parts = #private::key(#handler);
+        let #parts = #handler.__begin_key();
         #(#steps)*
         #finish
     }}
@@ -168,7 +167,7 @@ fn ran(operation: &Operation) -> TokenStream {
     let private = operation.private();
     let (claim, returned, early) = (local("claim"), local("returned"), local("early"));
     let (ledger, handler, key, fingerprint) = (
-        local("ledger"),
+        ledger_name(operation),
         local("handler"),
         local("key"),
         local("fingerprint"),
@@ -242,9 +241,9 @@ fn copies(operation: &Operation) -> Option<TokenStream> {
             operation.private_at(name.span()),
         );
         let again = quote_spanned!(span=> #private::Again::again(&#name));
-        // A binding that only the key names has no use for its copy.
-        let allow = names(operation, name).then(|| quote!(#[allow(unused_variables)]));
-        quote!(#(#cfgs)* #allow let #mutability #name = #again;)
+        // A binding that only the key names has no use for its copy. No `#[allow]`: it is an error where the lint is forbidden.
+        let used = names(operation, name).then(|| quote!(#(#cfgs)* let _ = &#name;));
+        quote!(#(#cfgs)* let #mutability #name = #again; #used)
     });
     Some(quote!(#(#copies)*))
 }
@@ -255,7 +254,7 @@ fn names(operation: &Operation, binding: &Ident) -> bool {
         let parts = key.template.iter().flat_map(Template::paths);
         let heads = parts.filter_map(|path| path.head.clone());
         let contents = key.fingerprint.iter().filter_map(template::head);
-        heads.chain(contents).any(|head| binding == &head)
+        heads.chain(contents).any(|head| binding.unraw() == head)
     })
 }
 

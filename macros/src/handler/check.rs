@@ -167,7 +167,7 @@ fn known(name: &str, span: Span, purpose: &str, tx: Option<&Tx>, bindings: &Bind
         tx.pattern
             .to_token_stream()
             .into_iter()
-            .any(|token| token.to_string() == name)
+            .any(|token| token.to_string().trim_start_matches("r#") == name)
     });
     if is_tx {
         return diag.at_span(span, format!("`{name}` is the transaction, which is not open yet; name another parameter {purpose}"));

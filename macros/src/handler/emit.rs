@@ -2,18 +2,16 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{FnArg, Signature, parse_quote, spanned::Spanned, visit_mut::VisitMut};
+use syn::{FnArg, Pat, PatIdent, Signature, parse_quote, spanned::Spanned, visit_mut::VisitMut};
 
-use super::{body, model::Operation};
+use super::{body, instrument, model::Operation};
 use crate::{bindings::Immutable, func::Func};
 
 pub(super) fn handler(operation: &Operation) -> TokenStream {
     let Func {
-        attrs,
-        vis,
-        defaultness,
-        ..
+        vis, defaultness, ..
     } = operation.func;
+    let attrs = instrument::attributes(operation);
     let signature = signature(operation);
     let block = body::block(operation);
     quote!(#(#attrs)* #vis #defaultness #signature #block)
@@ -43,11 +41,19 @@ fn signature(operation: &Operation) -> Signature {
     signature
 }
 
-/// `ledger: ::effectively::Ledger<<PgConnection as ::effectively::TxParam>::Db>`, where `tx` was.
+/// `tx: ::effectively::Ledger<<PgConnection as ::effectively::TxParam>::Db>`, where `tx` was.
 fn ledger_parameter(operation: &Operation) -> FnArg {
-    let name = local("ledger");
+    let name = ledger_name(operation);
     let ty = ledger_type(operation);
     parse_quote!(#name: #ty)
+}
+
+/// The ledger keeps the name of the parameter that it takes the place of: other attributes may name it, `#[instrument(skip(tx))]`.
+pub(super) fn ledger_name(operation: &Operation) -> Ident {
+    match (operation.ledger, operation.tx.pattern) {
+        (None, Pat::Ident(PatIdent { ident, .. })) => ident.clone(),
+        _ => local("ledger"),
+    }
 }
 
 pub(super) fn ledger_type(operation: &Operation) -> TokenStream {

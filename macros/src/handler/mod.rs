@@ -17,6 +17,7 @@ mod args;
 mod body;
 mod check;
 mod emit;
+mod instrument;
 mod model;
 mod stack;
 

@@ -1,6 +1,6 @@
 #[outbox(__done)]
 async fn place(
-    ledger: ::effectively::Ledger<<C as ::effectively::TxParam>::Db>,
+    tx: ::effectively::Ledger<<C as ::effectively::TxParam>::Db>,
     user: User,
     key: IdempotencyKey,
     Json(cmd): Json<PlaceOrder>,
@@ -24,9 +24,8 @@ async fn place(
         }
     };
     let key = {
-        #[allow(unused_imports)]
         use ::effectively::__private::AnyPart as _;
-        let parts = ::effectively::__private::key(handler);
+        let parts = handler.__begin_key();
         let parts = (user.id).__add_to_key(parts);
         let parts = parts.literal("/");
         let parts = (key).__add_to_key(parts);
@@ -35,8 +34,7 @@ async fn place(
     let fingerprint = ::effectively::__private::fingerprint([
         ::effectively::__private::content(&(cmd)),
     ]);
-    let end = match ::effectively::__private::enter(&ledger, handler, key, fingerprint)
-        .await
+    let end = match ::effectively::__private::enter(&tx, handler, key, fingerprint).await
     {
         ::core::result::Result::Ok(mut claim) => {
             let returned = <Answer as ::effectively::__private::HandlerReturn>::into_result({

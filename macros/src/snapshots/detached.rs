@@ -1,5 +1,5 @@
 async fn import(
-    ledger: crate::toolkit::Ledger<<PgConnection as crate::toolkit::TxParam>::Db>,
+    tx: crate::toolkit::Ledger<<PgConnection as crate::toolkit::TxParam>::Db>,
     id: IdempotencyKey,
 ) -> crate::toolkit::__private::Answers<
     Result<(), AppError>,
@@ -21,15 +21,14 @@ async fn import(
                 }
             };
             let key = {
-                #[allow(unused_imports)]
                 use crate::toolkit::__private::AnyPart as _;
-                let parts = crate::toolkit::__private::key(handler);
+                let parts = handler.__begin_key();
                 let parts = (id).__add_to_key(parts);
                 parts.finish_shared()
             };
             let fingerprint = crate::toolkit::__private::fingerprint([]);
             let end = match crate::toolkit::__private::enter(
-                    &ledger,
+                    &tx,
                     handler,
                     key,
                     fingerprint,

@@ -1,5 +1,5 @@
 async fn touch(
-    ledger: ::effectively::Ledger<<PgConnection as ::effectively::TxParam>::Db>,
+    tx: ::effectively::Ledger<<PgConnection as ::effectively::TxParam>::Db>,
     _: u8,
 ) -> ::effectively::__private::Commits<
     Result<Vec<Touched>, sqlx::Error>,
@@ -19,7 +19,7 @@ async fn touch(
             retries: 0u8,
         }
     };
-    let end = match ::effectively::__private::enter_unkeyed(&ledger, handler).await {
+    let end = match ::effectively::__private::enter_unkeyed(&tx, handler).await {
         ::core::result::Result::Ok(mut claim) => {
             let returned = <Result<
                 Vec<Touched>,

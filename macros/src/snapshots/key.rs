@@ -1,7 +1,7 @@
 /// Places an order.
 #[instrument]
 pub async fn place(
-    ledger: ::effectively::Ledger<<PgConnection as ::effectively::TxParam>::Db>,
+    tx: ::effectively::Ledger<<PgConnection as ::effectively::TxParam>::Db>,
     order: i64,
 ) -> ::effectively::__private::Answers<
     Result<Receipt, AppError>,
@@ -22,16 +22,14 @@ pub async fn place(
         }
     };
     let key = {
-        #[allow(unused_imports)]
         use ::effectively::__private::AnyPart as _;
-        let parts = ::effectively::__private::key(handler);
+        let parts = handler.__begin_key();
         let parts = parts.literal("order:");
         let parts = (order).__add_to_key(parts);
         parts.finish()
     };
     let fingerprint = ::effectively::__private::fingerprint([]);
-    let end = match ::effectively::__private::enter(&ledger, handler, key, fingerprint)
-        .await
+    let end = match ::effectively::__private::enter(&tx, handler, key, fingerprint).await
     {
         ::core::result::Result::Ok(mut claim) => {
             let returned = <Result<

@@ -27,9 +27,8 @@ impl Orders for Service {
         let mut turns = ::effectively::__private::Turns::of(handler);
         loop {
             let key = {
-                #[allow(unused_imports)]
                 use ::effectively::__private::AnyPart as _;
-                let parts = ::effectively::__private::key(handler);
+                let parts = handler.__begin_key();
                 let parts = (cmd.id).__add_to_key(parts);
                 parts.finish()
             };
@@ -49,8 +48,8 @@ impl Orders for Service {
                     > as ::effectively::__private::HandlerReturn>::into_result({
                         #[cfg(test)]
                         let mut log = ::effectively::__private::Again::again(&log);
-                        #[allow(unused_variables)]
                         let mut cmd = ::effectively::__private::Again::again(&cmd);
+                        let _ = &cmd;
                         let tx: &mut PgConnection = <PgConnection as ::effectively::TxParam>::lent(
                             ::effectively::__private::tx(&mut claim),
                         );

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     engine::{Answer, Claim, Entered, Ledger, observed},
-    error::Error,
+    error::{Error, ErrorKind},
     guard,
-    model::{Fingerprint, Handler, Key},
+    model::{Fingerprint, Handler, Key, Recorded},
     store::Dialect,
 };
 
@@ -135,6 +135,9 @@ where
                 let answered = Answered::by_body(answer, Ok(response));
                 return give_back(claim, Ended::Answered(answered)).await;
             }
+            if let Err(error) = check_replay::<C::Response, M>(&recorded) {
+                return give_back(claim, Ended::Failed(error)).await;
+            }
             (claim.complete(recorded, events).await, Ok(response))
         }
         Err(error) => match O::refusal(&error) {
@@ -172,6 +175,16 @@ where
         Ok(()) => Ended::Answered(Committed(response)),
         Err(error) => Ended::Failed(error),
     }
+}
+
+/// Debug builds restore every answer before it is committed: one that cannot be would be an error on each replay.
+fn check_replay<R: Replay<M>, M>(recorded: &Recorded) -> Result<(), Error> {
+    if cfg!(debug_assertions)
+        && let Err(error) = R::restore(recorded)
+    {
+        return Err(Error::caused_by(ErrorKind::Encode("the response"), error));
+    }
+    Ok(())
 }
 
 /// Rolls back before the caller learns anything, so that a retry does not meet its own claim.

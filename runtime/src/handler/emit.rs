@@ -208,6 +208,26 @@ mod tests {
         ));
     }
 
+    #[derive(Serialize)]
+    struct Measured(f32);
+
+    impl Event for Measured {
+        const TOPIC: &'static str = "measures";
+        const NAME: &'static str = "measured.v1";
+
+        fn partition_key(&self) -> Option<Cow<'_, str>> {
+            None
+        }
+    }
+
+    #[test]
+    fn an_event_that_json_cannot_say_is_an_error() {
+        let staged = |number| vec![Measured(number)].into_emission().1.into_staged();
+        assert_eq!(staged(1.5).unwrap()[0].data, b"1.5");
+        let error = staged(f32::NAN).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Encode("an event"));
+    }
+
     #[test]
     fn events_alone_have_no_response() {
         assert_eq!(

@@ -19,7 +19,7 @@ mod run;
 mod tx_param;
 
 #[cfg(feature = "http")]
-pub(crate) use self::replay::{from_json, to_json};
+pub(crate) use self::replay::{answer_to_json, from_json};
 pub use self::{
     conflict::Conflict,
     emit::{Emit, Events, IntoEmission},

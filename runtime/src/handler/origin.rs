@@ -4,7 +4,7 @@
 //! what it was; for anything else the method of [`AnyPart`] makes it [`Server`]. This works for generic parts too, where an
 //! associated type on `KeyPart` does not.
 
-use std::marker::PhantomData;
+use std::{borrow::Borrow, marker::PhantomData};
 
 use super::IdempotencyKey;
 use crate::{
@@ -113,6 +113,14 @@ impl CallerKey {
 
 /// The `__add_to_key` of everything else.
 pub trait AnyPart {
+    /// Begins the key of a handler: [`key`] as a method of this trait, so that its import is in use whatever the parts are.
+    fn __begin_key(&self) -> KeyParts<Caller>
+    where
+        Self: Borrow<Handler>,
+    {
+        key(self.borrow())
+    }
+
     /// Adds the part.
     fn __add_to_key<O>(&self, parts: KeyParts<O>) -> KeyParts<Server>
     where

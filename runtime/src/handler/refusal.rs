@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use super::replay::to_json;
-use crate::model::Recorded;
+use crate::model::{Recorded, json};
 
 /// An error type that says which of its values are final, for `on_error = "record"`.
 ///
@@ -51,9 +50,10 @@ pub trait Refusal: Sized {
 }
 
 impl Recorded {
-    /// A final refusal with an HTTP status and a JSON body. `None`, which frees the key, when the body cannot be written.
+    /// A final refusal with an HTTP status and a JSON body. `None`, which frees the key, when the body cannot be written: also
+    /// when it holds a `NaN` or an infinity, which JSON does not have.
     pub fn json_refusal(status: u16, body: &(impl Serialize + ?Sized)) -> Option<Self> {
-        let body = to_json(body).ok()?;
+        let body = json::write(body).ok()?;
         Some(
             Self::refusal(body)
                 .with_status(status)
@@ -70,6 +70,12 @@ impl Recorded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_that_json_cannot_say_is_not_recorded() {
+        assert!(Recorded::json_refusal(402, &[1.0, f64::NAN]).is_none());
+        assert!(Recorded::json_refusal(402, &[None, Some(1.5)]).is_some());
+    }
 
     #[test]
     fn a_status_that_asks_for_a_retry_is_never_final() {

@@ -1,10 +1,10 @@
 //! How a response becomes the recorded outcome, and how it comes back.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned, ser};
 
 use crate::{
     error::{Error, ErrorKind},
-    model::Recorded,
+    model::{Recorded, canonical::Canonical, json},
 };
 
 /// A response that can be recorded and replayed.
@@ -12,6 +12,10 @@ use crate::{
 /// Every type that serde can write and read is one, as JSON. With a web framework's feature so are its `Json<T>`, its
 /// `StatusCode`, `(StatusCode, R)`, `(StatusCode, HeaderMap, R)` and its `Response`, if the whole body is there. `()` and `None`
 /// are stored as an empty body.
+///
+/// What JSON does not bring back is an error before the commit, and the key is free: `NaN` and the infinities, `Some(None)`, and
+/// what is skipped when it is written but needed when it is read. Debug builds read back every answer; release builds only
+/// those in which JSON may have written `null` for something else.
 ///
 /// `M` only tells the implementations apart and is always inferred. An own implementation names an own type there:
 ///
@@ -71,7 +75,7 @@ const NULL: &[u8] = b"null";
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Replay<ViaSerde> for T {
     fn record(&mut self) -> Result<Recorded, Error> {
-        let body = to_json(self)?;
+        let body = answer_to_json(self)?;
         Ok(Recorded::json(if body == NULL { Vec::new() } else { body }))
     }
 
@@ -84,9 +88,36 @@ impl<T: Serialize + DeserializeOwned> Replay<ViaSerde> for T {
     }
 }
 
-pub(crate) fn to_json(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(value)
-        .map_err(|source| Error::caused_by(ErrorKind::Encode("the response"), source))
+/// An answer as JSON that brings it back.
+///
+/// # Errors
+/// [`ErrorKind::Encode`] when JSON cannot say what the value is.
+pub(crate) fn answer_to_json<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, Error> {
+    let encoding = |source| Error::caused_by(ErrorKind::Encode("the response"), source);
+    let json = serde_json::to_vec(value).map_err(encoding)?;
+    if cfg!(debug_assertions) || json::holds_null(&json) {
+        read_back(value, &json).map_err(encoding)?;
+    }
+    Ok(json)
+}
+
+/// Compares the value with what a replay would make of its JSON.
+fn read_back<T: Serialize + DeserializeOwned>(
+    value: &T,
+    json: &[u8],
+) -> Result<(), serde_json::Error> {
+    let is_same = match serde_json::from_slice::<T>(json) {
+        Ok(again) => Canonical::sorted(value)? == Canonical::sorted(&again)?,
+        // What serde_json says of it quotes the value.
+        Err(_) => false,
+    };
+    if is_same {
+        return Ok(());
+    }
+    Err(ser::Error::custom(
+        "its JSON does not bring it back: JSON has no NaN, no infinity and no `Some(None)`, so return them as text or as an enum; \
+         a field that may be skipped when it is written needs `#[serde(default)]`",
+    ))
 }
 
 /// The error of serde_json is left out: it quotes the value that it did not expect, and no payload may reach a log.
@@ -96,6 +127,8 @@ pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
     use super::*;
 
     fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
@@ -113,6 +146,85 @@ mod tests {
         check(None::<i32>, b"");
         check(Some(3), b"3");
         check(String::from("null"), b"\"null\"");
+    }
+
+    /// Fields that are not symmetric, and one that is.
+    #[derive(Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+    struct Fields {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        needed: Vec<u8>,
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "some"
+        )]
+        patch: Option<Option<u8>>,
+        set: HashSet<u8>,
+    }
+
+    fn some<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Option<u8>>, D::Error> {
+        serde::Deserialize::deserialize(deserializer).map(Some)
+    }
+
+    fn refuse<T: Serialize + DeserializeOwned>(mut value: T) {
+        let error = value.record().unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Encode("the response"));
+    }
+
+    #[test]
+    fn what_json_does_not_bring_back_is_refused() {
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            refuse(number);
+            refuse(vec![Some(1.0), Some(number)]);
+            refuse(BTreeMap::from([("a".to_owned(), number)]));
+        }
+        refuse(f32::NAN);
+        refuse(Some(None::<u8>));
+        refuse(Some(()));
+        refuse(vec![Some(Some(None::<u8>))]);
+        refuse(BTreeMap::from([((1, 2), 3)]));
+        if cfg!(debug_assertions) {
+            refuse(Fields::default());
+        }
+    }
+
+    #[test]
+    fn what_json_brings_back_is_recorded() {
+        let double = 0.1 + f64::from_bits(0x3fe4_c27f_dd39_9d0d);
+        check(double, double.to_string().as_bytes());
+        check(u128::MAX, u128::MAX.to_string().as_bytes());
+        check(BTreeMap::from([(-1, None::<u8>)]), br#"{"-1":null}"#);
+        check(BTreeMap::from([(true, ())]), br#"{"true":null}"#);
+        for (patch, body) in [
+            (None, &br#"{"needed":[1],"set":[]}"#[..]),
+            (Some(None), br#"{"needed":[1],"patch":null,"set":[]}"#),
+        ] {
+            let fields = Fields {
+                needed: vec![1],
+                patch,
+                set: HashSet::new(),
+            };
+            check(fields, body);
+        }
+        let mut set = Fields {
+            needed: vec![1],
+            patch: None,
+            set: (0..50).collect(),
+        };
+        assert_eq!(Fields::restore(&set.record().unwrap()).unwrap(), set);
+    }
+
+    #[test]
+    fn every_double_comes_back() {
+        bolero::check!().with_type().for_each(|bits: &u64| {
+            let mut number = f64::from_bits(*bits);
+            if number.is_finite() {
+                let again = f64::restore(&number.record().unwrap()).unwrap();
+                assert_eq!(again.to_bits(), number.to_bits());
+            }
+        });
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::json;
 use crate::error::{Error, ErrorKind};
 
 /// Extra headers of an event, by name.
@@ -55,9 +56,9 @@ pub struct Staged {
 
 impl Staged {
     /// # Errors
-    /// [`ErrorKind::Encode`] when the event cannot be written as JSON.
+    /// [`ErrorKind::Encode`] when the event cannot be written as JSON, which has no `NaN` and no infinity.
     pub(crate) fn new<E: Event>(event: &E) -> Result<Self, Error> {
-        let data = serde_json::to_vec(event)
+        let data = json::write(event)
             .map_err(|source| Error::caused_by(ErrorKind::Encode("an event"), source))?;
         let partition_key = event.partition_key().map(Cow::into_owned);
         // Postgres stores no NUL in text. Refused here, so that all databases agree.

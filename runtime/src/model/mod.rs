@@ -2,13 +2,17 @@
 
 pub(crate) mod attempt;
 pub(crate) mod backoff;
+pub(crate) mod canonical;
 pub(crate) mod delivery;
 pub(crate) mod envelope;
 pub(crate) mod event;
 pub(crate) mod fingerprint;
 pub(crate) mod handler;
+pub(crate) mod json;
 pub(crate) mod key;
+mod number;
 pub(crate) mod recorded;
+mod unordered;
 
 pub(crate) use self::{
     attempt::Attempt,

@@ -3,8 +3,9 @@
 use std::{fmt, marker::PhantomData};
 
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::model::json::Json;
 
 /// An extractor around `T` that also takes the content of the request, so that another request with the same key is refused.
 ///
@@ -70,12 +71,23 @@ impl Exclude for Nothing {
 
 /// Method, path, query and body of a request; its `Serialize` is for a fingerprint only.
 ///
-/// A JSON body (`application/json` and `…+json`) is compared as content: the order of fields and white space do not matter.
+/// A JSON body (`application/json` and `…+json`) is compared as content: the order of fields and white space do not matter, nor
+/// does how a number is spelled (`1.50`, `1.5`); all of its digits do.
 /// Any other body is compared byte for byte, so a multipart form, whose boundary is new with every request, is better compared
 /// by what the handler understood of it.
 ///
 /// `Debug` shows nothing of it.
-pub struct RequestContent<X = Nothing>(Value, PhantomData<fn() -> X>);
+pub struct RequestContent<X = Nothing>(Content, PhantomData<fn() -> X>);
+
+#[derive(Clone, Serialize)]
+struct Content(String, String, Option<String>, Body);
+
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Body {
+    Json(Json),
+    Sha256([u8; 32]),
+}
 
 impl<X: Exclude> RequestContent<X> {
     pub(super) fn new(
@@ -85,17 +97,18 @@ impl<X: Exclude> RequestContent<X> {
         content_type: Option<&[u8]>,
         body: &[u8],
     ) -> Self {
-        let json: Option<Value> = content_type
+        let json = content_type
             .filter(|media_type| is_json(media_type))
-            .and_then(|_| serde_json::from_slice(body).ok());
+            .and_then(|_| Json::parse(body));
         let body = match json {
             Some(mut json) => {
-                X::FIELDS.iter().for_each(|field| remove(&mut json, field));
-                json!({ "json": json })
+                X::FIELDS.iter().for_each(|field| json.remove(field));
+                Body::Json(json)
             }
-            None => json!({ "sha256": <[u8; 32]>::from(Sha256::digest(body)) }),
+            None => Body::Sha256(Sha256::digest(body).into()),
         };
-        let content = json!([method, path, query, body]);
+        let query = query.map(str::to_owned);
+        let content = Content(method.to_owned(), path.to_owned(), query, body);
         Self(content, PhantomData)
     }
 }
@@ -124,24 +137,17 @@ fn is_json(media_type: &[u8]) -> bool {
     essence == b"application/json" || essence.ends_with(b"+json")
 }
 
-fn remove(json: &mut Value, pointer: &str) {
-    let Some((parent, name)) = pointer.rsplit_once('/') else {
-        return;
-    };
-    let name = name.replace("~1", "/").replace("~0", "~");
-    if let Some(Value::Object(fields)) = json.pointer_mut(parent) {
-        fields.remove(&name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::model::Fingerprint;
 
     enum SentAt {}
     impl Exclude for SentAt {
-        const FIELDS: &'static [&'static str] = &["/sent_at", "/meta/a~1b"];
+        const FIELDS: &'static [&'static str] =
+            &["/sent_at", "/meta/a~1b", "/list/1/x", "/no/such"];
     }
 
     const JSON: Option<&[u8]> = Some(b"Application/JSON; charset=utf-8");
@@ -166,6 +172,15 @@ mod tests {
         );
         let number = |body| of::<Nothing>(None, JSON, body);
         assert_ne!(number(b"1"), number(b"\"1\""));
+        assert_eq!(number(b"1.50"), number(b"15e-1"));
+        for (one, other) in [
+            ("18446744073709551616", "18446744073709551617"),
+            ("0.1", "0.10000000000000000000001"),
+            ("1e400", "2e400"),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+        ] {
+            assert_ne!(number(one.as_bytes()), number(other.as_bytes()));
+        }
     }
 
     #[test]
@@ -187,6 +202,12 @@ mod tests {
         };
         assert_eq!(body(1, 1, 1), body(2, 1, 2));
         assert_ne!(body(1, 1, 1), body(1, 2, 1));
+        let list = |one: u8, other: u8| {
+            let json = json!({ "list": [{ "x": one }, { "x": other }] });
+            of::<SentAt>(None, JSON, json.to_string().as_bytes())
+        };
+        assert_eq!(list(1, 1), list(1, 2));
+        assert_ne!(list(1, 1), list(2, 1));
     }
 
     #[test]

@@ -6,12 +6,12 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONNECTION, CONTENT_TYPE},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::response;
 use crate::{
     error::{Error, ErrorKind},
-    handler::{Replay, to_json},
+    handler::{Replay, answer_to_json},
     model::Recorded,
 };
 
@@ -72,8 +72,8 @@ impl<M, R: Replay<M>> Replay<ViaHead<M>> for (StatusCode, HeaderMap, R) {
 }
 
 /// The `Json` of a framework.
-pub(super) fn record_json(value: &impl Serialize) -> Result<Recorded, Error> {
-    let body = Recorded::success(to_json(value)?);
+pub(super) fn record_json(value: &(impl Serialize + DeserializeOwned)) -> Result<Recorded, Error> {
+    let body = Recorded::success(answer_to_json(value)?);
     Ok(body.with_header(CONTENT_TYPE.as_str(), response::JSON.as_bytes()))
 }
 

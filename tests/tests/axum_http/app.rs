@@ -241,6 +241,17 @@ async fn unit<C: Orders>(
         .map_err(AppError::from)
 }
 
+#[idempotent(key = "{user}/{idempotency_key}")]
+async fn ratio<C: Orders>(
+    tx: &mut C,
+    Path(user): Path<String>,
+    idempotency_key: IdempotencyKey,
+    Json(by): Json<f64>,
+) -> Result<(StatusCode, Json<f64>), AppError> {
+    tx.run("insert into orders values ('ratio')").await?;
+    Ok((StatusCode::CREATED, Json(1.0 / by)))
+}
+
 enum SentAt {}
 impl Exclude for SentAt {
     const FIELDS: &'static [&'static str] = &["/sent_at"];
@@ -288,6 +299,7 @@ fn router<DB: ShopDb>(ledger: Ledger<DB>, hand: Hand) -> Router {
         .route("/{user}/whole/{kind}", post(whole::<DB::Connection>))
         .route("/{user}/head", post(head::<DB::Connection>))
         .route("/{user}/unit", post(unit::<DB::Connection>))
+        .route("/{user}/ratio", post(ratio::<DB::Connection>))
         .route("/{user}/same", post(same::<DB::Connection>))
         .with_state(App { ledger, hand })
 }

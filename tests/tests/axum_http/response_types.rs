@@ -10,6 +10,7 @@ on_every_database!(
     a_status_with_headers_and_json_is_replayed,
     a_unit_is_an_empty_200,
     a_stream_is_refused_and_the_key_is_free,
+    json_that_does_not_bring_its_value_back_is_refused_and_the_key_is_free,
     a_response_over_the_limit_is_refused_and_the_key_is_free,
     a_response_that_asks_for_a_retry_is_not_recorded,
     the_whole_request_is_compared_but_for_what_is_excluded,
@@ -74,6 +75,20 @@ async fn a_stream_is_refused_and_the_key_is_free<DB: ShopDb>(db: TestDb<DB>) {
     assert_eq!(server.stored().await, (0, 0, 0));
 }
 
+async fn json_that_does_not_bring_its_value_back_is_refused_and_the_key_is_free<DB: ShopDb>(
+    db: TestDb<DB>,
+) {
+    let server = Server::start(db).await;
+    let answer = send(&server, "/ann/ratio", "0").await;
+    assert_problem(&answer, 500, "encode_failed");
+    assert_eq!(server.stored().await, (0, 0, 0));
+    for replay in [false, true] {
+        let answer = send(&server, "/ann/ratio", "4").await;
+        assert_eq!((answer.status, &*answer.body), (201, &b"0.25"[..]));
+        assert_eq!(answer.is_replay(), replay);
+    }
+}
+
 async fn a_response_over_the_limit_is_refused_and_the_key_is_free<DB: ShopDb>(db: TestDb<DB>) {
     let server = Server::start(db).await;
     let answer = send(&server, "/ann/whole/large", "").await;
@@ -105,14 +120,34 @@ async fn a_response_that_asks_for_a_retry_is_not_recorded<DB: ShopDb>(db: TestDb
 
 async fn the_whole_request_is_compared_but_for_what_is_excluded<DB: ShopDb>(db: TestDb<DB>) {
     let server = Server::start(db).await;
-    let first = send(&server, "/ann/same?a=1", r#"{"item":"tea","sent_at":1}"#).await;
+    let first = send(
+        &server,
+        "/ann/same?a=1",
+        r#"{"item":"tea","wei":18446744073709551616,"sent_at":1}"#,
+    )
+    .await;
     assert_eq!((first.status, &*first.body), (200, &br#""tea""#[..]));
-    let spaced = send(&server, "/ann/same?a=1", r#"{ "sent_at":2, "item":"tea" }"#).await;
+    let spaced = send(
+        &server,
+        "/ann/same?a=1",
+        r#"{ "sent_at":2, "wei" : 18446744073709551616, "item":"tea" }"#,
+    )
+    .await;
     assert!(spaced.is_replay());
     for (path, body) in [
-        ("/ann/same?a=2", r#"{"item":"tea"}"#),
-        ("/ann/same", r#"{"item":"tea"}"#),
-        ("/ann/same?a=1", r#"{"item":"tea","note":1}"#),
+        (
+            "/ann/same?a=2",
+            r#"{"item":"tea","wei":18446744073709551616}"#,
+        ),
+        ("/ann/same", r#"{"item":"tea","wei":18446744073709551616}"#),
+        (
+            "/ann/same?a=1",
+            r#"{"item":"tea","wei":18446744073709551616,"note":1}"#,
+        ),
+        (
+            "/ann/same?a=1",
+            r#"{"item":"tea","wei":18446744073709551617}"#,
+        ),
     ] {
         assert_problem(
             &send(&server, path, body).await,

@@ -1,6 +1,6 @@
 //! I7: the same key with other content is refused as soon as the first call is visible, and changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use effectively::{ErrorKind, Failure, Ledger, Outcome};
@@ -25,6 +25,8 @@ async fn order<DB: ShopDb>(
 on_every_database!(
     the_same_content_is_replayed,
     the_order_of_fields_does_not_matter,
+    the_order_of_a_set_does_not_matter,
+    every_digit_of_a_number_matters,
     other_content_is_refused_here_and_elsewhere,
     other_content_is_refused_at_once_while_the_first_is_in_flight_here,
     other_content_is_refused_once_the_first_elsewhere_is_committed,
@@ -65,6 +67,46 @@ async fn the_order_of_fields_does_not_matter<DB: ShopDb>(db: TestDb<DB>) {
     let map = HashMap::from([("amount", "1"), ("item", "book")]);
     let other = order(&shop, &elsewhere, &map).await;
     assert_eq!(kind(&other), Some(ErrorKind::Mismatch), "1 is not \"1\"");
+}
+
+async fn the_order_of_a_set_does_not_matter<DB: ShopDb>(db: TestDb<DB>) {
+    #[derive(Serialize)]
+    struct Tagged {
+        tags: Option<HashSet<String>>,
+        by_tag: HashMap<String, HashSet<u32>>,
+    }
+    // Made anew for each call: no two sets have one order.
+    let tagged = |most: u32| Tagged {
+        tags: Some((0..20).map(|n| format!("tag {n}")).collect()),
+        by_tag: HashMap::from([("a".to_owned(), (0..most).collect())]),
+    };
+    let shop = Shop::open(db).await;
+    let first = order(&shop, &shop.ledger, &tagged(20)).await;
+    assert!(!first.expect("an answer").is_replay());
+    for ledger in [shop.ledger.clone(), shop.elsewhere()] {
+        let again = order(&shop, &ledger, &tagged(20)).await;
+        assert!(again.expect("a replay").is_replay());
+        let other = order(&shop, &ledger, &tagged(21)).await;
+        assert_eq!(kind(&other), Some(ErrorKind::Mismatch));
+    }
+    assert_eq!(shop.stored().await, (1, 1, 1));
+}
+
+async fn every_digit_of_a_number_matters<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    let wei = u128::from(u64::MAX) + 1;
+    let first = order(&shop, &shop.ledger, &wei).await;
+    assert!(!first.expect("an answer").is_replay());
+    let elsewhere = shop.elsewhere();
+    let again = order(&shop, &elsewhere, &wei).await;
+    assert!(again.expect("a replay").is_replay());
+    for other in [wei + 1, u128::MAX, u128::from(u64::MAX)] {
+        let other = order(&shop, &elsewhere, &other).await;
+        assert_eq!(kind(&other), Some(ErrorKind::Mismatch));
+    }
+    let float = order(&shop, &elsewhere, &18_446_744_073_709_551_616.0).await;
+    assert_eq!(kind(&float), Some(ErrorKind::Mismatch));
+    assert_eq!(shop.stored().await, (1, 1, 1));
 }
 
 async fn other_content_is_refused_here_and_elsewhere<DB: ShopDb>(db: TestDb<DB>) {

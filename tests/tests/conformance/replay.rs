@@ -12,6 +12,8 @@ on_every_database!(
     no_response_is_replayed_as_no_response,
     an_answer_of_every_shape_comes_back_as_it_was,
     an_answer_that_the_type_of_today_cannot_read_is_an_error_and_stays,
+    an_answer_that_json_does_not_bring_back_is_an_error_and_leaves_nothing,
+    a_number_comes_back_with_every_digit,
     an_answer_at_the_limit_is_stored,
     an_answer_over_the_limit_is_an_error_and_leaves_nothing,
     an_answer_of_a_megabyte_comes_back_as_it_was,
@@ -105,6 +107,56 @@ async fn an_answer_that_the_type_of_today_cannot_read_is_an_error_and_stays<DB: 
     let wider = wider.expect("a replay").into_result();
     assert_eq!(wider.expect("a response"), Some(7));
     assert_eq!(shop.orders().await, 1);
+}
+
+async fn an_answer_that_json_does_not_bring_back_is_an_error_and_leaves_nothing<DB: ShopDb>(
+    db: TestDb<DB>,
+) {
+    /// It is written without what it needs when it is read.
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    struct Account {
+        id: i64,
+        #[serde(skip_serializing)]
+        secret: String,
+    }
+    let account = Account {
+        id: 7,
+        secret: "s".to_owned(),
+    };
+    let shop = Shop::open(db).await;
+    refuse(&shop, f64::NAN).await;
+    refuse(&shop, vec![1.0, f64::INFINITY]).await;
+    refuse(&shop, BTreeMap::from([(1, Some(f32::NEG_INFINITY))])).await;
+    refuse(&shop, Some(None::<i64>)).await;
+    refuse(&shop, BTreeMap::from([((1, 2), 3)])).await;
+    refuse(&shop, account).await;
+    shop.assert_free("a").await;
+    shop.assert_healthy().await;
+}
+
+async fn refuse<DB: ShopDb, T: Replay<M> + std::fmt::Debug, M>(shop: &Shop<DB>, value: T) {
+    let refused = answer(&shop.ledger, "a", value).await;
+    assert_eq!(kind(&refused), Some(ErrorKind::Encode("the response")));
+    assert_eq!(shop.stored().await, (0, 0, 0));
+}
+
+async fn a_number_comes_back_with_every_digit<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    // Doubles that a quick reader takes for their neighbour, and the ends of what there is.
+    let mut bits = 1_u64;
+    let doubles: Vec<f64> = std::iter::repeat_with(|| {
+        bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        f64::from_bits(bits)
+    })
+    .filter(|number| number.is_finite())
+    .take(2_000)
+    .collect();
+    let value = (doubles, [u128::MAX, 1 << 64], i128::MIN, f32::MAX);
+    for ledger in [shop.ledger.clone(), shop.elsewhere()] {
+        let answer = answer(&ledger, "a", value.clone()).await;
+        let answer = answer.expect("an answer").into_result();
+        assert_eq!(answer.expect("a response"), value);
+    }
 }
 
 /// Tag, version, kind, status and the number of headers.

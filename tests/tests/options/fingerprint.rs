@@ -1,6 +1,6 @@
 //! `fingerprint(…)`: what must be the same when the key comes again. What is not named may differ.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use effectively::{ErrorKind, Failure, Outcome, idempotent};
 use effectively_tests::{TestDb, on_every_database};
@@ -11,6 +11,7 @@ use crate::shop::{Orders, Shop, ShopDb, ShopError, Stop, first, kind, replay, se
 #[derive(Clone, Serialize)]
 struct Cart {
     items: Vec<String>,
+    tags: HashSet<String>,
     prices: HashMap<String, u64>,
 }
 
@@ -30,7 +31,7 @@ async fn buy<C: Orders>(
     id: i64,
     cart: Cart,
     customer: Customer,
-    amount: u64,
+    amount: u128,
     note: Option<String>,
     stop: Stop,
 ) -> Result<usize, ShopError> {
@@ -45,7 +46,7 @@ async fn buy<C: Orders>(
 struct Call {
     cart: Cart,
     customer: Customer,
-    amount: u64,
+    amount: u128,
     note: Option<String>,
 }
 
@@ -53,26 +54,29 @@ fn call() -> Call {
     Call {
         cart: Cart {
             items: vec!["book".into(), "pen".into()],
+            // In another order each time.
+            tags: (0..20).map(|n| format!("tag {n}")).collect(),
             prices: (0..20).map(|n| (n.to_string(), n)).collect(),
         },
         customer: Customer {
             name: "ann".into(),
             age: 40,
         },
-        amount: 1 << 53,
+        amount: 1 << 100,
         note: None,
     }
 }
 
 /// The calls that differ in one thing that the fingerprint names.
 fn others() -> Vec<Call> {
-    let mut others = vec![call(); 6];
+    let mut others = vec![call(); 7];
     others[0].cart.items.reverse();
     let _ = others[1].cart.prices.insert("7".into(), 8);
     others[2].customer.name = "bob".into();
     others[3].amount += 1;
     others[4].note = Some(String::new());
     others[5].cart.items[0].push(' ');
+    let _ = others[6].cart.tags.insert("other".into());
     others
 }
 

@@ -45,7 +45,7 @@ proptest! {
 enum Json {
     Null,
     Bool(bool),
-    Number(i64),
+    Number(i128),
     Text(String),
     List(Vec<Json>),
     Object(Vec<(String, Json)>),
@@ -55,7 +55,7 @@ fn json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         Just(Json::Null),
         any::<bool>().prop_map(Json::Bool),
-        prop_oneof![-2_i64..3, any::<i64>()].prop_map(Json::Number),
+        prop_oneof![-2_i128..3, any::<i128>()].prop_map(Json::Number),
         "[ab1]{0,2}".prop_map(Json::Text),
     ];
     leaf.prop_recursive(3, 24, 4, |inner| {
@@ -72,7 +72,7 @@ impl Serialize for Json {
         match self {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(flag) => serializer.serialize_bool(*flag),
-            Self::Number(number) => serializer.serialize_i64(*number),
+            Self::Number(number) => serializer.serialize_i128(*number),
             Self::Text(text) => serializer.serialize_str(text),
             Self::List(items) => items.serialize(serializer),
             Self::Object(fields) => {

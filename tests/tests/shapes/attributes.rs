@@ -70,6 +70,63 @@ mod renamed {
     }
 }
 
+#[idempotent(key = "{cmd.id}")]
+#[tracing::instrument(skip(tx), fields(id = cmd.id), err, ret)]
+async fn traced_below(tx: &mut SqliteConnection, cmd: Place) -> Answer<Receipt> {
+    insert(tx, cmd.id).await?;
+    Ok(Receipt { id: cmd.id })
+}
+
+#[outbox]
+#[idempotent(key = "{cmd.id}", retries = 1)]
+#[tracing::instrument(skip(_tx, cmd))]
+async fn traced_without_a_use(_tx: &mut SqliteConnection, cmd: Place) -> Answer<Vec<Placed>> {
+    Ok(vec![Placed { id: cmd.id }])
+}
+
+#[tracing::instrument(skip(tx), err, ret)]
+#[idempotent(key = "{cmd.id}")]
+async fn traced_above(tx: &mut SqliteConnection, cmd: Place) -> Answer<Receipt> {
+    insert(tx, cmd.id).await?;
+    Ok(Receipt { id: cmd.id })
+}
+
+struct Traced {
+    ledger: Ledger<Sqlite>,
+}
+
+impl Traced {
+    #[idempotent(key = "{cmd.id}", scope = "attributes.traced_method", from = self.ledger)]
+    #[tracing::instrument(level = "debug", skip(self, tx), fields(id = cmd.id), err)]
+    async fn method(&self, tx: &mut SqliteConnection, cmd: Place) -> Answer<i64> {
+        insert(tx, cmd.id).await?;
+        Ok(cmd.id)
+    }
+
+    #[outbox(from = self.ledger)]
+    #[cfg_attr(all(), tracing::instrument(skip(tx,), err))]
+    async fn conditional(&self, tx: &mut SqliteConnection, cmd: Place) -> Answer<Vec<Placed>> {
+        insert(tx, cmd.id).await?;
+        Ok(vec![Placed { id: cmd.id }])
+    }
+}
+
+impl std::fmt::Debug for Traced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Traced")
+    }
+}
+
+#[effectively::handlers(from = self.ledger)]
+impl Traced {
+    #[tracing::instrument(skip(tx, self), err)]
+    #[idempotent(key = "{cmd.id}", transparent)]
+    async fn above(&self, tx: &mut SqliteConnection, cmd: Place) -> Answer<i64> {
+        insert(tx, cmd.id).await?;
+        Ok(cmd.id)
+    }
+}
+
 macro_rules! handlers {
     ($($name:ident($binding:ident: $ty:ty) by $key:literal;)*) => {$(
         #[idempotent(key = $key)]
@@ -138,6 +195,30 @@ async fn paths_conditions_and_macros_do_not_matter() {
         (9, 9)
     );
     assert_eq!((shop.orders().await, shop.events().await), (7, 3));
+}
+
+#[tokio::test]
+async fn a_handler_is_traced_by_an_attribute_that_skips_its_transaction() {
+    let shop = Shop::open().await;
+    let ledger = || shop.ledger.clone();
+    twice(|| send(traced_below(ledger(), Place::of(1)))).await;
+    twice(|| send(traced_above(ledger(), Place::of(2)))).await;
+    twice(|| send(traced_without_a_use(ledger(), Place::of(3)))).await;
+    let traced = Traced { ledger: ledger() };
+    twice(|| send(traced.method(Place::of(4)))).await;
+    for _ in 0..2 {
+        assert_eq!(send(traced.above(Place::of(5))).await.expect("a number"), 5);
+    }
+    let unkeyed = send(traced.conditional(Place::of(6))).await;
+    unkeyed.expect("an event");
+    assert_eq!((shop.orders().await, shop.events().await), (5, 2));
+}
+
+#[tokio::test]
+async fn a_crate_that_forbids_every_lint_has_handlers() {
+    let shop = Shop::open().await;
+    crate::strict::call_all(&shop).await;
+    assert_eq!((shop.orders().await, shop.events().await), (6, 3));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a key can be made of.
 
-use effectively::{IdempotencyKey, KeyPart, idempotent};
+use effectively::{Event, IdempotencyKey, KeyPart, idempotent};
 use sqlx::SqliteConnection;
 
 use crate::shop::{AppError, Place, Shop, insert, send, twice};
@@ -62,6 +62,78 @@ async fn generic_part<P: KeyPart + Send + Sync>(
     insert(tx, 1).await?;
     let _ = (part, idempotency_key);
     Ok(())
+}
+
+#[derive(KeyPart)]
+struct Raw {
+    r#in: i64,
+}
+
+struct Typed {
+    r#type: Raw,
+    r#fn: (i64, i64),
+}
+
+impl Typed {
+    fn r#match(&self) -> i64 {
+        self.r#fn.1
+    }
+}
+
+/// As in `format!("{type}")`, where a raw identifier is written without `r#`.
+#[idempotent(
+    key = "{type}/{r#type}/{cmd.type}/{cmd.r#fn.0}{cmd.match()}/{await}/{r#plain}",
+    fingerprint(r#type, cmd.r#type.r#in),
+    retries = 1
+)]
+async fn of_raw_names(
+    tx: &mut SqliteConnection,
+    r#type: i64,
+    cmd: std::sync::Arc<Typed>,
+    r#await: i64,
+    plain: i64,
+) -> Result<i64, AppError> {
+    insert(tx, r#type).await?;
+    Ok(r#type + r#await + plain + cmd.r#type.r#in)
+}
+
+#[derive(serde::Serialize, Event)]
+#[event(
+    topic = "t",
+    name = "n",
+    key = "{type}/{r#fn}/{r#plain}/{await.as_str()}"
+)]
+struct RawNames {
+    r#type: i64,
+    r#fn: i64,
+    plain: i64,
+    r#await: String,
+}
+
+#[tokio::test]
+async fn a_raw_name_is_written_as_in_format() {
+    let shop = Shop::open().await;
+    let typed = |r#in, r#fn| {
+        let r#type = Raw { r#in };
+        std::sync::Arc::new(Typed { r#type, r#fn })
+    };
+    let call = |r#type, cmd| send(of_raw_names(shop.ledger.clone(), r#type, cmd, 10, 100));
+    assert_eq!(twice(|| call(1, typed(2, (3, 4)))).await, (113, 113));
+    for (r#type, cmd) in [
+        (2, typed(2, (3, 4))),
+        (1, typed(3, (3, 4))),
+        (1, typed(2, (3, 5))),
+    ] {
+        let other = call(r#type, cmd).await.expect("an answer");
+        assert!(!other.is_replay(), "every part counts");
+    }
+    let event = RawNames {
+        r#type: 1,
+        r#fn: 2,
+        plain: 3,
+        r#await: "4".to_owned(),
+    };
+    assert_eq!(event.partition_key().as_deref(), Some("1/2/3/4"));
 }
 
 #[tokio::test]

@@ -15,3 +15,4 @@ mod keys;
 mod methods;
 mod options;
 mod run;
+mod strict;
