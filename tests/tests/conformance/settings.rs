@@ -26,6 +26,7 @@ on_every_database!([mysql]
     a_time_limit_for_statements_ends_a_wait_as_in_flight,
     an_error_that_a_trigger_raises_in_the_fence_frees_the_key,
     a_server_that_cannot_write_is_unavailable,
+    a_connection_to_a_server_that_cannot_write_is_replaced,
 );
 on_every_database!([sqlite]
     pragmas_of_foreign_keys_in_a_body_do_not_meet_the_gate,
@@ -443,6 +444,38 @@ async fn a_server_that_cannot_write_is_unavailable<DB: ShopDb>(db: TestDb<DB>) {
         shop.assert_healthy().await;
     }
     shop.assert_free("a").await;
+}
+
+/// After a failover the sessions of a pool lead to the former primary, and new ones to the new.
+async fn a_connection_to_a_server_that_cannot_write_is_replaced<DB: ShopDb>(db: TestDb<DB>) {
+    let mut shop = Shop::open(db).await;
+    for reuse in [false, true] {
+        shop.ledger = Ledger::builder(shop.db.pool_with(3, None))
+            .reuse_connections(reuse)
+            .build()
+            .expect("a ledger");
+        let mut former = Vec::new();
+        for _ in 0..3 {
+            former.push(shop.ledger.pool().acquire().await.expect("a connection"));
+        }
+        let mut ids = Vec::new();
+        for connection in &mut former {
+            let id = DB::number(connection, "select cast(connection_id() as signed)").await;
+            ids.push(id.expect("a session's number").to_string());
+        }
+        drop(former);
+        let refuses = format!(
+            "create trigger refuses before insert on effectively_claims for each row \
+             if connection_id() in ({}) then signal sqlstate 'HY000' set mysql_errno = 1290; end if",
+            ids.join(",")
+        );
+        shop.db.execute(&refuses).await;
+        for key in ["a", "b", "c"] {
+            let answer = shop.order(&format!("{key} {reuse}")).await;
+            assert!(!answer.expect("an answer").is_replay());
+        }
+        shop.db.execute("drop trigger refuses").await;
+    }
 }
 
 async fn pragmas_of_foreign_keys_in_a_body_do_not_meet_the_gate<DB: ShopDb>(db: TestDb<DB>) {

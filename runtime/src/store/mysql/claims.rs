@@ -116,7 +116,7 @@ pub(super) async fn end_held(
     rows.first().map(holder_of).transpose()
 }
 
-/// A locking read outside a transaction. InnoDB counts whole seconds, so the wait may be up to one second longer.
+/// A locking read outside a transaction, on MariaDB without the session's time limit. InnoDB counts whole seconds, so the wait may be up to one second longer.
 pub(super) async fn await_holder(
     conn: &mut MySqlConnection,
     sql: &Sql,
@@ -125,7 +125,7 @@ pub(super) async fn await_holder(
 ) -> sqlx::Result<()> {
     let seconds = bound.as_millis().div_ceil(1000).max(1);
     let message = format!(
-        "{ENTER}; SET SESSION innodb_lock_wait_timeout = {seconds}; SELECT 1 FROM {} WHERE id = x'{}' LOCK IN SHARE MODE",
+        "{ENTER}; SET SESSION innodb_lock_wait_timeout = {seconds}; /*M! SET STATEMENT max_statement_time = 0 FOR */ SELECT 1 FROM {} WHERE id = x'{}' LOCK IN SHARE MODE",
         sql.claims,
         Hex(&hash.0)
     );
@@ -233,14 +233,13 @@ async fn tell_apart(conn: &mut MySqlConnection, error: sqlx::Error) -> Unfinishe
     }
 }
 
-/// The server may have committed before it ended the session, or left its cluster.
+/// The server may have committed before it ended the session, left its cluster or ran out of time.
 fn while_committing(error: sqlx::Error) -> Unfinished {
-    match MySql::fault(&error) {
-        Fault::Disconnected => Unfinished::Unknown(error),
-        Fault::WrongServer if number(&error) == Some(OUTSIDE_OF_CLUSTER) => {
-            Unfinished::Unknown(error)
-        }
-        _ => Unfinished::NotCommitted(error),
+    let is_open = |number| number == OUTSIDE_OF_CLUSTER || OUT_OF_TIME.contains(&number);
+    if MySql::fault(&error) == Fault::Disconnected || number(&error).is_some_and(is_open) {
+        Unfinished::Unknown(error)
+    } else {
+        Unfinished::NotCommitted(error)
     }
 }
 
