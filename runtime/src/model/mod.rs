@@ -8,6 +8,7 @@ pub(crate) mod event;
 pub(crate) mod fingerprint;
 pub(crate) mod handler;
 pub(crate) mod key;
+pub(crate) mod pattern;
 pub(crate) mod recorded;
 
 pub(crate) use self::{
@@ -17,5 +18,6 @@ pub(crate) use self::{
     fingerprint::Fingerprint,
     handler::{Handler, Isolation, OnError},
     key::{Key, KeyHash, Scope},
+    pattern::Pattern,
     recorded::Recorded,
 };

@@ -111,7 +111,7 @@ impl Effect {
     }
 
     /// How long one call may take. Then it is dropped, and the event published again with the same key: whether the effect
-    /// happened is unknown. Default: 30 s.
+    /// happened is unknown. An event that times out alone, while others are answered, uses up its attempts. Default: 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -124,7 +124,7 @@ impl Effect {
         match tokio::time::timeout(self.timeout, called).await {
             Ok(Ok(())) => Delivery::Published,
             Ok(Err(EffectError(answer))) => answer,
-            Err(_) => Delivery::unavailable(format!("no answer within {:?}", self.timeout)),
+            Err(_) => Delivery::timed_out(format!("no answer within {:?}", self.timeout)),
         }
     }
 }
@@ -198,6 +198,12 @@ impl EffectError {
     /// The other side cannot be reached or did not answer: it is tried again, and no attempt is counted against the event.
     pub fn unavailable(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(Delivery::unavailable(reason))
+    }
+
+    /// The other side did not answer for this event in time: it is tried again by itself, and if it is not answered alone either,
+    /// while others are, that counts as an attempt.
+    pub fn timed_out(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self(Delivery::timed_out(reason))
     }
 }
 

@@ -8,9 +8,12 @@ mod shop;
 
 mod delivers;
 mod dies;
+mod hangs;
 mod keeps;
 mod loses_answers;
+mod parked;
 mod plans;
 mod refused;
 mod shares;
+mod unwritten;
 mod wakes;

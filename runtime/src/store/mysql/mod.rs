@@ -91,6 +91,7 @@ impl Verbs for MySql {
                 "published events",
                 include_str!("migrations/0003_published.sql"),
             ),
+            (5, "parked keys", include_str!("migrations/0005_parked.sql")),
             (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }
