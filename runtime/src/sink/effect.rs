@@ -102,16 +102,14 @@ impl Effect {
         })
     }
 
-    /// How many events of one batch are in the function at the same time; never two of one partition key. 0 counts as 1.
-    /// Default: 8.
+    /// How many events of one batch are in the function at once; never two of one partition key. 0 counts as 1. Default: 8.
     #[must_use]
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls;
         self
     }
 
-    /// How long one call may take. Then it is dropped, and the event published again with the same key: whether the effect
-    /// happened is unknown. An event that times out alone, while others are answered, uses up its attempts. Default: 30 s.
+    /// How long one call may take. Then it is dropped, and the event published again with the same key. Default: 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -200,8 +198,7 @@ impl EffectError {
         Self(Delivery::unavailable(reason))
     }
 
-    /// The other side did not answer for this event in time: it is tried again by itself, and if it is not answered alone either,
-    /// while others are, that counts as an attempt.
+    /// The other side did not answer for this event in time, see [`Delivery::timed_out`].
     pub fn timed_out(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(Delivery::timed_out(reason))
     }
