@@ -61,19 +61,20 @@ mod armed {
     pub const AFTER_KEEP: &str = "after_keep";
 
     /// What a relay asks of the database. `before_` it the question is not sent, `after_` it the answer does not arrive.
-    pub const RELAY_POINTS: [&str; 12] = [
+    pub const RELAY_POINTS: [&str; 13] = [
         "after_heartbeat",
         "after_renew",
         "after_acquire",
         "before_give_up",
         "after_give_up",
         "after_promotion",
-        "after_waiting",
+        "after_parked",
         "after_due",
         "after_settle",
         "after_postpone",
         "after_bury",
         "after_suspect",
+        "after_acquit",
     ];
 
     /// Every point of a call, in the order in which it passes them.

@@ -25,6 +25,12 @@ pub(crate) fn jittered(full: Duration) -> Duration {
     full - Duration::from_micros(random() % half.max(1))
 }
 
+/// One of so many places.
+pub(crate) fn any_of(places: usize) -> usize {
+    let place = random() % u64::try_from(places.max(1)).unwrap_or(u64::MAX);
+    usize::try_from(place).unwrap_or(0)
+}
+
 /// The standard library seeds every hasher at random: enough for jitter.
 fn random() -> u64 {
     RandomState::new().hash_one(0)

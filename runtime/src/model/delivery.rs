@@ -10,7 +10,8 @@ pub enum Delivery {
     /// The other side refused this event, and others may pass: it is tried again after a while, in the end it becomes a dead
     /// letter.
     Rejected(Rejected),
-    /// The other side cannot be reached, or did not answer: nothing is known. No attempt is counted against the event.
+    /// The other side cannot be reached, or did not answer: nothing is known. No attempt is counted against the event, unless it
+    /// [timed out](Delivery::timed_out) alone.
     Unavailable(Unavailable),
     /// It was not tried, because an earlier event of its partition key was not published. It stays where it is.
     Held,
@@ -30,6 +31,7 @@ pub struct Rejected {
 pub struct Unavailable {
     reason: Reason,
     at_least: Duration,
+    timed_out: bool,
 }
 
 type Reason = Cow<'static, str>;
@@ -59,6 +61,16 @@ impl Delivery {
         Self::Unavailable(Unavailable::new(reason))
     }
 
+    /// There was no answer for this event in time. The relay then publishes it by itself: if it is not answered alone either, while
+    /// the sink answers for others, that counts as an attempt. For a sink that asks for each event apart, and can tell over which
+    /// one it waited; else [`unavailable`](Self::unavailable). The reason as for [`rejected`](Self::rejected).
+    pub fn timed_out(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unavailable(Unavailable {
+            timed_out: true,
+            ..Unavailable::new(reason)
+        })
+    }
+
     /// Whether the other side has confirmed it.
     pub fn is_published(&self) -> bool {
         matches!(self, Self::Published)
@@ -83,6 +95,7 @@ impl Unavailable {
         Self {
             reason: short(reason.into()),
             at_least: Duration::ZERO,
+            timed_out: false,
         }
     }
 
@@ -99,17 +112,49 @@ impl Unavailable {
         self.at_least
     }
 
+    /// Whether there was no answer in time for this very event.
+    pub fn is_timeout(&self) -> bool {
+        self.timed_out
+    }
+
     /// What is wrong with the other side.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 }
 
-/// A reason is read by people, and a server may answer with pages of text.
+/// A reason is read by people, and a server may answer with pages of text. PostgreSQL stores no NUL in text, and a terminal is not
+/// to obey what a stranger has written.
 fn short(reason: Reason) -> Reason {
     const LONGEST: usize = 500;
-    match reason.char_indices().nth(LONGEST) {
-        Some((end, _)) => Cow::Owned(reason[..end].to_owned()),
-        None => reason,
+    let is_sign = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
+    let is_long = reason.char_indices().nth(LONGEST).is_some();
+    if !is_long && !reason.contains(is_sign) {
+        return reason;
+    }
+    let printable = |character: char| {
+        if is_sign(character) {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            character
+        }
+    };
+    Cow::Owned(reason.chars().take(LONGEST).map(printable).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_short_and_has_nothing_that_a_database_or_a_terminal_reads_otherwise() {
+        let reason = |given: &'static str| match Delivery::rejected(given) {
+            Delivery::Rejected(rejected) => rejected.reason().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason("no room"), "no room");
+        assert_eq!(reason("a\0b\u{1b}[2J"), "a\u{fffd}b\u{fffd}[2J");
+        let long: &'static str = "ä".repeat(600).leak();
+        assert_eq!(reason(long), "ä".repeat(500));
     }
 }

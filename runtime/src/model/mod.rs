@@ -11,6 +11,7 @@ pub(crate) mod handler;
 pub(crate) mod json;
 pub(crate) mod key;
 mod number;
+pub(crate) mod pattern;
 pub(crate) mod recorded;
 mod unordered;
 
@@ -21,5 +22,6 @@ pub(crate) use self::{
     fingerprint::Fingerprint,
     handler::{Handler, Isolation, OnError},
     key::{Key, KeyHash, Scope},
+    pattern::Pattern,
     recorded::Recorded,
 };

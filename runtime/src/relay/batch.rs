@@ -13,14 +13,22 @@ use super::{
     Shared,
     partitions::Finish,
     publish::{Answered, Published, publish},
+    route::Order,
 };
 use crate::{
     error::Error,
     fault::{self, Bug},
     model::{Envelope, backoff::pause},
     sink::{Delivery, Rejected},
-    store::{Dialect, Lease},
+    store::{Dialect, Lease, Postponed},
 };
+
+/// What becomes of an event that a sink has rejected.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Waits { delay: Duration, passable: bool },
+    Dead,
+}
 
 /// Events of some partitions, in the order of each, and the leases they stand on.
 pub(super) struct Batch<DB: Dialect> {
@@ -28,6 +36,8 @@ pub(super) struct Batch<DB: Dialect> {
     leases: Vec<Lease>,
     /// The partitions whose end was not said yet: a batch that is dropped says it for them.
     open: Vec<(Lease, Finish)>,
+    /// The database failed before a sink was asked.
+    failed: bool,
 }
 
 impl<DB: Dialect> Batch<DB> {
@@ -38,12 +48,13 @@ impl<DB: Dialect> Batch<DB> {
             open: leases.iter().map(|lease| (*lease, Finish::Well)).collect(),
             shared,
             leases,
+            failed: false,
         }
     }
 
     /// Publishes and settles.
     pub(super) async fn run(mut self, events: Vec<Envelope>) {
-        let published = self.publish(events).await;
+        let published = self.publish(events, false).await;
         self.settle(published).await;
     }
 
@@ -51,33 +62,17 @@ impl<DB: Dialect> Batch<DB> {
     /// deaths is not published again.
     pub(super) async fn run_alone(mut self, events: Vec<Envelope>) {
         for event in events {
-            let Some(lease) = self.lease(event.partition) else {
-                continue;
-            };
-            match self.shared.port.suspect(lease, event.outbox_id).await {
-                Ok(Some(seen)) if seen > self.shared.settings.max_crashes => {
-                    let died = format!(
-                        "a relay died {} times while it published this event",
-                        seen - 1
-                    );
-                    self.bury(lease, event.outbox_id, &died).await;
-                }
-                Ok(Some(_)) => {
-                    let published = self.publish(vec![event]).await;
-                    self.settle(published).await;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    failed(&error);
-                    // Nothing was published, so nothing has shown that more may be at once.
-                    return self.finish_all(Finish::Unsettled);
-                }
+            let published = self.publish(vec![event], true).await;
+            if self.failed {
+                // Nothing was published, so nothing has shown that more may be at once.
+                return self.finish_all(Finish::Unsettled);
             }
+            self.settle(published).await;
         }
     }
 
     /// Each route by itself, so that a slow one does not hold up what the others have to settle any longer than it must.
-    async fn publish(&mut self, events: Vec<Envelope>) -> Vec<Answered> {
+    async fn publish(&mut self, events: Vec<Envelope>, noted: bool) -> Vec<Answered> {
         let mut of_route: BTreeMap<usize, Vec<Envelope>> = BTreeMap::new();
         for event in events {
             if let Some(route) = self.shared.routes.of(&event.topic) {
@@ -92,7 +87,7 @@ impl<DB: Dialect> Batch<DB> {
                 let span = tracing::debug_span!(
                     target: "effectively::relay", "publish", route = %shared.routes.get(route).pattern, events = events.len()
                 );
-                let published = publish(&shared, route, events, &leases)
+                let published = publish(&shared, route, events, &leases, noted)
                     .instrument(span)
                     .await;
                 count(&shared, route, &published, begun.elapsed());
@@ -107,6 +102,7 @@ impl<DB: Dialect> Batch<DB> {
             if published.panicked {
                 self.finish_all(Finish::Panicked);
             }
+            self.failed |= published.failed;
             answers.extend(published.answers);
         }
         answers
@@ -160,18 +156,19 @@ impl<DB: Dialect> Batch<DB> {
         };
         let route = &self.shared.routes.get(answered.route).route;
         let attempts = answered.attempts.saturating_add(1);
-        if rejected.is_fatal() || attempts >= route.attempts {
-            self.bury(lease, answered.outbox_id, rejected.reason())
-                .await;
+        let given_up = rejected.is_fatal() || attempts >= route.attempts;
+        if given_up && self.bury(lease, answered.outbox_id, rejected).await {
             return;
         }
+        // One that cannot be made a dead letter waits for the next try, too.
         let delay = route.pause(attempts);
-        let port = &self.shared.port;
-        let postponed = port
-            .postpone(lease, answered.outbox_id, delay, rejected.reason())
-            .await;
+        let passable = route.order == Order::Skip;
+        let waits = Fate::Waits { delay, passable };
+        let postponed = self.written(lease, answered.outbox_id, waits, rejected);
+        let postponed = postponed.await;
         // Whatever the answer, or if none came: the event may wait now, and what is behind it must not pass it.
         self.shared.partitions.set_stale(&[lease]);
+        self.shared.retries.add(delay);
         match postponed {
             Ok(true) => {
                 tracing::warn!(
@@ -180,25 +177,84 @@ impl<DB: Dialect> Batch<DB> {
                 );
             }
             Ok(false) => {}
-            // If it stands where it stood, it is published again without an attempt being counted.
-            Err(error) => failed(&error),
+            Err(error) => {
+                failed(&error);
+                self.shared.partitions.unanswered(lease);
+                // It stands where it stood: the sink would be asked again at once.
+                self.finish(lease, Finish::Unwritten);
+            }
         }
     }
 
-    async fn bury(&self, lease: Lease, outbox_id: i64, reason: &str) {
-        match self.shared.port.bury(lease, outbox_id, reason).await {
+    /// Whether that is done, or the event is another relay's.
+    async fn bury(&self, lease: Lease, outbox_id: i64, rejected: &Rejected) -> bool {
+        let buried = self.written(lease, outbox_id, Fate::Dead, rejected);
+        match buried.await {
             Ok(true) => {
                 metrics::counter!("effectively_relay_dead_letters_total").increment(1);
-                tracing::error!(target: "effectively::relay", outbox_id, reason, "an event was given up: it is a dead letter now");
+                tracing::error!(
+                    target: "effectively::relay", outbox_id, reason = rejected.reason(),
+                    "an event was given up: it is a dead letter now"
+                );
             }
             Ok(false) => {}
-            Err(error) => failed(&error),
+            Err(error) => {
+                failed(&error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Writes down what a sink has said of an event, so that it is not asked again: until it is done, the lease has ended, or the
+    /// database refuses it even in plain ASCII, which every encoding has.
+    async fn written(
+        &self,
+        lease: Lease,
+        outbox_id: i64,
+        fate: Fate,
+        rejected: &Rejected,
+    ) -> Result<bool, Error> {
+        let port = &self.shared.port;
+        let plain = rejected.reason().replace(|c: char| !c.is_ascii(), "?");
+        let mut reason = rejected.reason();
+        let mut tries = 0;
+        loop {
+            let written = match fate {
+                Fate::Dead => port.bury(lease, outbox_id, reason).await,
+                Fate::Waits { delay, passable } => {
+                    let how = Postponed {
+                        delay,
+                        reason,
+                        passable,
+                    };
+                    port.postpone(lease, outbox_id, how).await
+                }
+            };
+            match written {
+                Err(error) if error.is_retryable() => {
+                    if self.shared.partitions.until(&[lease]).is_none() {
+                        return Err(error);
+                    }
+                    failed(&error);
+                    tries += 1;
+                    tokio::time::sleep(pause(tries)).await;
+                }
+                Err(_) if reason != plain => reason = &plain,
+                written => return written,
+            }
         }
     }
 
     fn lease(&self, partition: u16) -> Option<Lease> {
         let of = |lease: &&Lease| lease.partition == partition;
         self.leases.iter().find(of).copied()
+    }
+
+    fn finish(&mut self, lease: Lease, finish: Finish) {
+        for open in self.open.iter_mut().filter(|open| open.0 == lease) {
+            open.1 = finish;
+        }
     }
 
     fn finish_all(&mut self, finish: Finish) {

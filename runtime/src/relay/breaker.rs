@@ -22,6 +22,10 @@ struct State {
     open_until: Option<Instant>,
     /// One event is on its way to find out whether the sink is back.
     probing: bool,
+    /// Since the sink last answered, it has not answered for this event, which it was handed alone.
+    unanswered: Option<i64>,
+    /// Nor for another one: then it is the sink.
+    mute: bool,
 }
 
 /// How much may be published.
@@ -44,6 +48,22 @@ impl Breaker {
                 Admission::Probe
             }
         }
+    }
+
+    /// The sink was handed this event alone and did not answer in time. Whether that is the event's doing: as long as the sink does not
+    /// leave another one unanswered, too.
+    pub(super) fn blames(&self, outbox_id: i64) -> bool {
+        let mut state = self.lock();
+        let first = *state.unanswered.get_or_insert(outbox_id);
+        state.mute |= first != outbox_id;
+        !state.mute
+    }
+
+    /// The sink answered for an event: what it does not answer next is not its own doing.
+    pub(super) fn heard(&self) {
+        let mut state = self.lock();
+        state.unanswered = None;
+        state.mute = false;
     }
 
     /// The sink answered. Whether it was down before.
@@ -102,6 +122,17 @@ mod tests {
         assert!(second > FIRST, "{second:?}");
         assert!(breaker.close());
         assert_eq!(breaker.admit(), Admission::Everything);
+    }
+
+    #[test]
+    fn an_event_is_blamed_until_another_is_not_answered_either() {
+        let breaker = Breaker::default();
+        assert!(breaker.blames(1) && breaker.blames(1));
+        assert!(!breaker.blames(2) && !breaker.blames(1), "it is the sink");
+        breaker.heard();
+        assert!(breaker.blames(2) && !breaker.blames(1));
+        breaker.close();
+        assert!(breaker.blames(1));
     }
 
     #[test]

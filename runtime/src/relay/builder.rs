@@ -8,12 +8,15 @@ use super::{
     Relay, Settings, Shared,
     partitions::Partitions,
     port::Port,
-    route::{Pattern, Route, Routed},
+    retries::Retries,
+    route::{Route, Routed},
     routes::Routes,
+    suspects::Suspects,
 };
 use crate::{
     engine::Ledger,
     error::{Error, ErrorKind},
+    model::Pattern,
     store::Dialect,
 };
 
@@ -103,7 +106,8 @@ impl<DB: Dialect> RelayBuilder<DB> {
         self
     }
 
-    /// How long a sink may take for what it was handed at once. Default: 30 seconds. When a lease cannot be extended meanwhile,
+    /// How long a sink may take for what it was handed at once. Then each of these events is handed over alone, and one that is not
+    /// answered alone either counts as an attempt, unless the sink answers for no other. Default: 30 seconds. When a lease cannot be extended meanwhile,
     /// what stands on it is given up four fifths into its time.
     pub fn publish_timeout(mut self, timeout: Duration) -> Self {
         self.settings.publish_timeout = timeout;
@@ -117,7 +121,8 @@ impl<DB: Dialect> RelayBuilder<DB> {
     }
 
     /// How often a relay may die while an event is the only one being published, before the event becomes a dead letter. After
-    /// a relay has died, whoever takes its partitions over publishes one event at a time first. Default: 3.
+    /// a relay has died, whoever takes its partitions over publishes one event at a time first. Only a death during
+    /// [`publish`](crate::sink::Sink::publish) counts, and none while the event merely waits for its sink. Default: 3.
     pub fn max_crashes(mut self, crashes: u16) -> Self {
         self.settings.max_crashes = crashes;
         self
@@ -180,6 +185,8 @@ impl<DB: Dialect> RelayBuilder<DB> {
             port: Port::new(self.ledger, self.settings.keep_published),
             routes: Routes::new(routes),
             partitions: Partitions::default(),
+            retries: Retries::default(),
+            suspects: Suspects::default(),
             settings: self.settings,
             changed: Arc::new(Notify::new()),
         };

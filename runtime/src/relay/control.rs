@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Shared, route::Pattern};
-use crate::{error::Error, store::Dialect};
+use super::Shared;
+use crate::{error::Error, model::Pattern, store::Dialect};
 
 /// Pauses and resumes topics of a running relay. From [`Relay::control`](crate::Relay::control); cheap to clone.
 #[derive(Clone)]

@@ -13,12 +13,16 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
-use self::{partitions::Partitions, port::Port, pump::Pump, routes::Routes};
+use self::{
+    partitions::Partitions, port::Port, pump::Pump, retries::Retries, routes::Routes,
+    suspects::Suspects,
+};
 use crate::{engine::Ledger, error::Error, error::ErrorKind, store::Dialect};
 
 mod batch;
 mod breaker;
 mod builder;
+mod call;
 mod control;
 mod keeper;
 mod pace;
@@ -26,8 +30,10 @@ mod partitions;
 mod port;
 mod publish;
 mod pump;
+mod retries;
 mod route;
 mod routes;
+mod suspects;
 
 pub use self::{
     builder::RelayBuilder,
@@ -63,6 +69,8 @@ struct Shared<DB: Dialect> {
     port: Port<DB>,
     routes: Routes,
     partitions: Partitions,
+    retries: Retries,
+    suspects: Suspects,
     settings: Settings,
     /// Something changed that the pump has to look at.
     changed: Arc<Notify>,
@@ -135,6 +143,8 @@ impl<DB: Dialect> Relay<DB> {
             tracing::warn!(target: "effectively::relay", "what is still being published will be published again");
         }
         drop(pump);
+        // What this end has cut short has killed nobody.
+        suspects::acquit_all(&self.shared).await;
         drop(tasks);
         for lost in self.shared.partitions.take_all() {
             keeper::revoke(&self.shared, &lost).await;

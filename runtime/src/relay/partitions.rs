@@ -3,10 +3,10 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use crate::store::Lease;
+use crate::{model::backoff::jittered, store::Lease};
 
 #[derive(Debug, Default)]
 pub(super) struct Partitions(Mutex<BTreeMap<u16, Held>>);
@@ -24,10 +24,16 @@ struct Held {
     ramp: Option<usize>,
     /// Its ramp is over, and the database does not know yet.
     recovered: bool,
-    /// Keys of which an event was rejected and waits: nothing of them is read.
-    parked: HashSet<String>,
+    /// Keys may be parked in it, so that reading has to look for them.
+    parked: bool,
     /// `parked` is not what the database says any more.
     stale: bool,
+    /// A postponement was not answered and may still happen: `parked` stays as it is for as long as the lease.
+    unanswered: bool,
+    /// What a sink said of an event could not be written so many times in a row.
+    unwritten: u32,
+    /// Nothing of it is read before: the sink is not to be asked over and over.
+    rests_until: Option<Instant>,
     /// The routes whose sink knows that the partition is ours.
     assigned: HashSet<usize>,
 }
@@ -37,6 +43,7 @@ struct Held {
 pub(super) struct Idle {
     pub(super) lease: Lease,
     pub(super) ramp: Option<usize>,
+    pub(super) parked: bool,
     pub(super) stale: bool,
 }
 
@@ -49,7 +56,13 @@ pub(super) enum Finish {
     Panicked,
     /// Events were published and could not be settled.
     Unsettled,
+    /// The database refuses what a sink has said of an event.
+    Unwritten,
 }
+
+/// The pause after the database has refused to write once, and the longest. Each is twice the one before.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 impl Partitions {
     pub(super) fn len(&self) -> usize {
@@ -62,41 +75,40 @@ impl Partitions {
         let held = self.lock();
         let idle = held
             .values()
-            .filter(|held| !held.busy && !held.leaving && held.until > now);
+            .filter(|held| !held.busy && !held.leaving && held.until > now)
+            .filter(|held| held.rests_until.is_none_or(|until| until <= now));
         idle.map(|held| Idle {
             lease: held.lease,
             ramp: held.ramp,
-            stale: held.stale,
+            parked: held.parked,
+            stale: held.stale && !held.unanswered,
         })
         .collect()
     }
 
-    /// The keys of these partitions of which nothing is read.
-    pub(super) fn parked(&self, partitions: &[u16]) -> Vec<String> {
-        let held = self.lock();
-        let of = |partition| held.get(partition).map(|held| &held.parked);
-        partitions
-            .iter()
-            .filter_map(of)
-            .flatten()
-            .cloned()
-            .collect()
-    }
-
-    /// What waits in these may have changed: it is asked for before they are read, however a batch of them ends.
+    /// Keys of these may be parked now, or no longer: that is asked for before they are read, however a batch of them ends.
     pub(super) fn set_stale(&self, leases: &[Lease]) {
         let mut all = self.lock();
         for lease in leases {
             if let Some(held) = same(&mut all, *lease) {
+                held.parked = true;
                 held.stale = true;
             }
         }
     }
 
-    pub(super) fn set_parked(&self, lease: Lease, keys: HashSet<String>) {
+    pub(super) fn set_parked(&self, lease: Lease, parked: bool) {
         if let Some(held) = same(&mut self.lock(), lease) {
-            held.parked = keys;
+            held.parked = parked;
             held.stale = false;
+        }
+    }
+
+    /// An event of it was to be postponed, and whether that happened is not known.
+    pub(super) fn unanswered(&self, lease: Lease) {
+        if let Some(held) = same(&mut self.lock(), lease) {
+            held.parked = true;
+            held.unanswered = true;
         }
     }
 
@@ -122,6 +134,10 @@ impl Partitions {
             Finish::Panicked => held.ramp = Some(1),
             // The sinks say again what they have published, before anything more is.
             Finish::Unsettled => held.assigned.clear(),
+            Finish::Unwritten => held.rest(),
+        }
+        if finish != Finish::Unwritten {
+            held.unwritten = 0;
         }
     }
 
@@ -253,8 +269,11 @@ impl Held {
             leaving: false,
             ramp: (lease.deaths > 0).then_some(1),
             recovered: false,
-            parked: HashSet::new(),
+            parked: true,
             stale: true,
+            unanswered: false,
+            unwritten: 0,
+            rests_until: None,
             assigned: HashSet::new(),
         }
     }
@@ -265,6 +284,12 @@ impl Held {
         };
         self.ramp = Some(level * 2).filter(|level| *level < full);
         self.recovered = self.ramp.is_none();
+    }
+
+    fn rest(&mut self) {
+        let full = FIRST_REST * 2_u32.pow(self.unwritten.min(6));
+        self.unwritten = self.unwritten.saturating_add(1);
+        self.rests_until = Some(Instant::now() + jittered(full.min(LONGEST_REST)));
     }
 
     fn lost(&self) -> Lost {

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     fault,
     model::{Envelope, EventRef},
-    store::{self, Dialect, Due, Fence, Lease, Waiting},
+    store::{self, Dialect, Due, Fence, Lease, Postponed},
 };
 
 #[derive(Debug)]
@@ -105,8 +105,8 @@ impl<DB: Dialect> Port<DB> {
         Ok(promoted)
     }
 
-    pub(super) async fn waiting(&self, partitions: &[u16]) -> Result<Vec<Waiting>, Error> {
-        ask!(self.waiting(partitions))
+    pub(super) async fn parked(&self, partitions: &[u16]) -> Result<Vec<u16>, Error> {
+        ask!(self.parked(partitions))
     }
 
     pub(super) async fn due(&self, due: Due<'_>) -> Result<Vec<Envelope>, Error> {
@@ -148,10 +148,9 @@ impl<DB: Dialect> Port<DB> {
         &self,
         lease: Lease,
         outbox_id: i64,
-        delay: Duration,
-        reason: &str,
+        how: Postponed<'_>,
     ) -> Result<bool, Error> {
-        ask!(write self.postpone(self.relay, lease, outbox_id, delay, reason))
+        ask!(write self.postpone(self.relay, lease, outbox_id, how))
     }
 
     pub(super) async fn bury(
@@ -165,5 +164,9 @@ impl<DB: Dialect> Port<DB> {
 
     pub(super) async fn suspect(&self, lease: Lease, outbox_id: i64) -> Result<Option<u16>, Error> {
         ask!(write self.suspect(self.relay, lease, outbox_id))
+    }
+
+    pub(super) async fn acquit(&self, lease: Lease, outbox_id: i64) -> Result<(), Error> {
+        ask!(write self.acquit(self.relay, lease, outbox_id))
     }
 }

@@ -3,18 +3,21 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::{
-    task::{JoinHandle, JoinSet},
-    time::timeout_at,
-};
+use tokio::task::JoinSet;
 
-use super::{Shared, breaker::Admission, route::Routed};
+use super::{
+    Shared,
+    breaker::Admission,
+    call::{Called, call},
+    route::Routed,
+    suspects::{self, Noted},
+};
 use crate::{
     error::Error,
-    model::{Envelope, Lane},
+    model::{Envelope, Lane, backoff::any_of},
     sink::{Delivery, Unavailable},
     store::{Dialect, Lease},
 };
@@ -28,6 +31,8 @@ pub(super) struct Answered {
     pub(super) attempts: u16,
     pub(super) staged_at: Duration,
     pub(super) delivery: Delivery,
+    /// Whether it is the sink that says so, and not this relay.
+    is_of_the_sink: bool,
 }
 
 /// What became of the events of one route. Those that are not among `answers` stay as they are.
@@ -36,22 +41,28 @@ pub(super) struct Published {
     pub(super) answers: Vec<Answered>,
     /// The sink panicked over several events: it is not known over which.
     pub(super) panicked: bool,
+    /// The database failed before the sink was asked.
+    pub(super) failed: bool,
 }
 
-/// What came of one call of a sink.
-enum Called {
-    Answered(Vec<Answered>),
-    Panicked,
-    /// The lease ended before the sink answered.
-    Late,
+/// How an attempt to publish ended.
+enum Ended {
+    /// The sink did all it could.
+    Well,
+    /// The sink is down. Whether it has published what it was handed last is unclear.
+    Down(Unavailable),
+    /// It is unclear what the sink has published.
+    Unclear,
 }
 
-/// Publishes events of one route, which are in the order of the outbox.
+/// Publishes events of one route, which are in the order of the outbox. `noted`: after a death, a single event, of which the
+/// database is told before.
 pub(super) async fn publish<DB: Dialect>(
     shared: &Shared<DB>,
     route: usize,
     mut events: Vec<Envelope>,
     leases: &[Lease],
+    noted: bool,
 ) -> Published {
     let mut published = Published::default();
     let routed = shared.routes.get(route);
@@ -59,7 +70,9 @@ pub(super) async fn publish<DB: Dialect>(
         Admission::Everything => None,
         Admission::Nothing => return published,
         Admission::Probe => {
-            events.truncate(1);
+            // Not always the same one: a sink that hangs on it would seem to be down for ever.
+            let mut heads = next_wave(&mut events.into(), &HashSet::new());
+            events = vec![heads.swap_remove(any_of(heads.len()))];
             Some(Probe(routed))
         }
     };
@@ -73,68 +86,126 @@ pub(super) async fn publish<DB: Dialect>(
             .any(|event| event.partition == lease.partition)
     };
     let leases: Vec<Lease> = leases.iter().filter(of_events).copied().collect();
-    let (down, unclear) = in_waves(shared, route, events, &leases, &mut published).await;
-    if unclear {
-        shared.partitions.unassign(&leases, route);
-    }
-    match down {
-        Some(down) => open(routed, &down),
-        None if published.answers.is_empty() => {}
-        None => {
-            if routed.breaker.close() {
-                tracing::info!(target: "effectively::relay", route = %routed.pattern, "the sink is back");
-            }
+    let ended = if noted {
+        alone(shared, route, events, &leases, &mut published).await
+    } else {
+        in_waves(shared, route, events, &leases, &mut published).await
+    };
+    match ended {
+        Ended::Well => {}
+        Ended::Unclear => shared.partitions.unassign(&leases, route),
+        Ended::Down(down) => {
+            shared.partitions.unassign(&leases, route);
+            open(routed, &down);
+            drop(probe);
+            return published;
         }
+    }
+    if published.answers.iter().any(Answered::is_of_the_sink) && routed.breaker.close() {
+        tracing::info!(target: "effectively::relay", route = %routed.pattern, "the sink is back");
     }
     drop(probe);
     published
 }
 
+/// After a death: one event, noted in the database for as long as the sink is at it.
+async fn alone<DB: Dialect>(
+    shared: &Shared<DB>,
+    route: usize,
+    events: Vec<Envelope>,
+    leases: &[Lease],
+    published: &mut Published,
+) -> Ended {
+    let (Some(event), Some(lease)) = (events.first(), leases.first().copied()) else {
+        return Ended::Well;
+    };
+    let mut answered = Answered::held(route, event);
+    match suspects::note(shared, lease, answered.outbox_id).await {
+        Ok(Noted::Harmless) => {
+            let ended = in_waves(shared, route, events, leases, published).await;
+            suspects::acquit(shared, lease, answered.outbox_id).await;
+            return ended;
+        }
+        Ok(Noted::Deadly(deaths)) => {
+            let died = format!("a relay died {deaths} times while it published this event");
+            answered.delivery = Delivery::refused_for_good(died);
+            answered.is_of_the_sink = false;
+            published.answers.push(answered);
+        }
+        Ok(Noted::Lost) => {}
+        Err(error) => {
+            tracing::warn!(target: "effectively::relay", %error, "the database failed");
+            published.failed = true;
+        }
+    }
+    Ended::Well
+}
+
 /// Hands the events over, one call for all if the sink keeps the order, else one call after the other with at most one event of
-/// each partition key. Answers why the sink is down, if it is, and whether it is unclear what it has published.
+/// each partition key.
 async fn in_waves<DB: Dialect>(
     shared: &Shared<DB>,
     route: usize,
     events: Vec<Envelope>,
     leases: &[Lease],
     published: &mut Published,
-) -> (Option<Unavailable>, bool) {
+) -> Ended {
     let routed = shared.routes.get(route);
     let keeps_order = routed.route.sink.keeps_order();
     let mut stopped: HashSet<Lane> = HashSet::new();
     let mut left = VecDeque::from(events);
-    while !left.is_empty() {
-        let wave = if keeps_order {
+    // Over which the sink did not answer in time, or over others in the same call: each is handed to it alone.
+    let mut doubtful: VecDeque<Envelope> = VecDeque::new();
+    loop {
+        doubtful.retain(|event| !stopped.contains(&event.lane()));
+        let one_by_one = !doubtful.is_empty();
+        let wave = if let Some(event) = doubtful.pop_front() {
+            vec![event]
+        } else if keeps_order {
             std::mem::take(&mut left).into()
         } else {
             next_wave(&mut left, &stopped)
         };
         if wave.is_empty() {
-            break;
+            return Ended::Well;
         }
-        let lanes: Vec<Lane> = if keeps_order {
-            Vec::new()
-        } else {
-            wave.iter().map(Envelope::lane).collect()
-        };
-        let answers = match call(shared, route, wave, leases).await {
+        // In one call for all the sink itself lets nothing pass.
+        let in_lanes = one_by_one || !keeps_order;
+        let wave = Arc::new(wave);
+        let answers = match call(shared, route, &wave, leases).await {
             Called::Answered(answers) => answers,
-            Called::Late => return (None, true),
+            Called::Late => return Ended::Unclear,
             Called::Panicked => {
                 published.panicked = true;
-                return (None, true);
+                return Ended::Unclear;
             }
         };
-        let mut down = None;
-        for (place, answered) in answers.into_iter().enumerate() {
+        if answers.iter().any(Answered::is_of_the_sink) {
+            routed.breaker.heard();
+        }
+        let mut down: Option<Unavailable> = None;
+        let mut late = Vec::new();
+        for (event, mut answered) in wave.iter().zip(answers) {
+            if let Delivery::Unavailable(why) = &answered.delivery
+                && why.is_timeout()
+            {
+                if wave.len() > 1 {
+                    late.push(event.clone());
+                    continue;
+                }
+                if routed.breaker.blames(event.outbox_id) {
+                    answered.delivery = Delivery::rejected(why.reason().to_owned());
+                    answered.is_of_the_sink = false;
+                }
+            }
             let goes_on = match &answered.delivery {
                 Delivery::Published => true,
-                Delivery::Rejected(_) => lanes.get(place).is_some_and(|lane| !routed.parks(lane)),
+                Delivery::Rejected(_) => in_lanes && !routed.parks(&event.lane()),
                 Delivery::Unavailable(why) => {
                     // Of several, the one that asks for the longest pause.
                     if down
                         .as_ref()
-                        .is_none_or(|down: &Unavailable| down.at_least() < why.at_least())
+                        .is_none_or(|down| down.at_least() < why.at_least())
                     {
                         down = Some(why.clone());
                     }
@@ -142,16 +213,30 @@ async fn in_waves<DB: Dialect>(
                 }
                 Delivery::Held => false,
             };
-            if let Some(lane) = lanes.get(place).filter(|_| !goes_on) {
-                stopped.insert(lane.clone());
+            if !goes_on && in_lanes {
+                stopped.insert(event.lane());
             }
             published.answers.push(answered);
         }
-        if down.is_some() {
-            return (down, true);
+        if let Some(down) = down {
+            return Ended::Down(down);
+        }
+        if !late.is_empty() {
+            // What the sink knows to be published is not handed to it again.
+            shared.partitions.unassign(leases, route);
+            if let Err(down) = assign(shared, route, &mut late, leases).await {
+                return Ended::Down(down);
+            }
+            let ours = |lease: &&Lease| shared.partitions.is_assigned(**lease, route);
+            let held: HashSet<u16> = leases
+                .iter()
+                .filter(ours)
+                .map(|lease| lease.partition)
+                .collect();
+            left.retain(|event| held.contains(&event.partition));
+            doubtful.extend(late);
         }
     }
-    (None, false)
 }
 
 /// Takes the first event of each partition key that has not stopped; the others stay, in their order.
@@ -171,47 +256,6 @@ fn next_wave(left: &mut VecDeque<Envelope>, stopped: &HashSet<Lane>) -> Vec<Enve
     }
     *left = rest;
     wave
-}
-
-/// One call of the sink, in a task of its own: a panic in it is its own affair, and so is what it does when it is dropped.
-async fn call<DB: Dialect>(
-    shared: &Shared<DB>,
-    route: usize,
-    wave: Vec<Envelope>,
-    leases: &[Lease],
-) -> Called {
-    let mut answers: Vec<Answered> = wave
-        .iter()
-        .map(|event| Answered::held(route, event))
-        .collect();
-    let sink = Arc::clone(&shared.routes.get(route).route.sink);
-    let mut task = Aborting(tokio::spawn(async move { sink.publish(&wave).await }));
-    let patience = Instant::now() + shared.settings.publish_timeout;
-    let ended = loop {
-        // Past the end of the lease another relay publishes, so nothing of ours may still be on its way.
-        let Some(until) = shared.partitions.until(leases) else {
-            return Called::Late;
-        };
-        match timeout_at(until.min(patience).into(), &mut task.0).await {
-            Ok(ended) => break Some(ended),
-            Err(_) if Instant::now() >= patience => break None,
-            // The lease was extended meanwhile, or is over.
-            Err(_) => {}
-        }
-    };
-    let deliveries = match ended {
-        Some(Ok(deliveries)) if deliveries.len() == answers.len() => deliveries,
-        Some(Ok(_)) => {
-            vec![Delivery::unavailable("the sink did not answer for each event"); answers.len()]
-        }
-        Some(Err(_)) if answers.len() == 1 => vec![Delivery::rejected("the sink panicked")],
-        Some(Err(_)) => return Called::Panicked,
-        None => vec![Delivery::unavailable("the sink did not answer in time"); answers.len()],
-    };
-    for (answered, delivery) in answers.iter_mut().zip(deliveries) {
-        answered.delivery = delivery;
-    }
-    Called::Answered(answers)
 }
 
 /// Tells the sink of partitions that it does not know to be ours. What it then knows to be published is settled and not
@@ -279,7 +323,7 @@ fn open(routed: &Routed, down: &Unavailable) {
 }
 
 impl Answered {
-    fn held(route: usize, event: &Envelope) -> Self {
+    pub(super) fn held(route: usize, event: &Envelope) -> Self {
         Self {
             route,
             partition: event.partition,
@@ -287,7 +331,14 @@ impl Answered {
             attempts: event.attempts,
             staged_at: event.staged_at,
             delivery: Delivery::Held,
+            is_of_the_sink: true,
         }
+    }
+
+    /// The sink has taken or refused it, so it is not down.
+    fn is_of_the_sink(&self) -> bool {
+        let decided = matches!(self.delivery, Delivery::Published | Delivery::Rejected(_));
+        decided && self.is_of_the_sink
     }
 }
 
@@ -297,13 +348,5 @@ struct Probe<'a>(&'a Routed);
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
         self.0.breaker.abandon_probe();
-    }
-}
-
-struct Aborting<T>(JoinHandle<T>);
-
-impl<T> Drop for Aborting<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

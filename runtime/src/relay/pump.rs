@@ -3,11 +3,7 @@
 //! Nothing here remembers what was read before: what is not settled is still there, and a partition of which a batch is on its
 //! way is not read. So an event whose transaction committed late, under an older id, is simply found.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -20,7 +16,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::{Envelope, Lane},
+    model::Envelope,
     store::{Dialect, Due, Lease},
 };
 
@@ -86,7 +82,11 @@ impl<DB: Dialect> Pump<DB> {
             }
         }
         // A sink that was down is asked again when its time has come, whatever the pace.
-        let wake = [self.shared.routes.reopens_at(), Some(self.promote_at)];
+        let wake = [
+            self.shared.routes.reopens_at(),
+            self.shared.retries.next(),
+            Some(self.promote_at),
+        ];
         if let Some(wake) = wake.into_iter().flatten().min() {
             self.pace.not_after(wake);
         }
@@ -97,7 +97,8 @@ impl<DB: Dialect> Pump<DB> {
         if idle.is_empty() {
             return Ok(Found::Nothing);
         }
-        self.look_at_waiting(&idle).await?;
+        self.promote(&idle).await?;
+        self.look_for_parked(&mut idle).await?;
         // After deaths the smallest steps come first.
         let step = idle.iter().filter_map(|idle| idle.ramp).min();
         idle.retain(|idle| idle.ramp == step);
@@ -107,6 +108,8 @@ impl<DB: Dialect> Pump<DB> {
         let count = idle.len();
         idle.rotate_left(self.first % count);
         let partitions: Vec<u16> = idle.iter().map(|idle| idle.lease.partition).collect();
+        let parked = idle.iter().filter(|idle| idle.parked);
+        let parked: Vec<u16> = parked.map(|idle| idle.lease.partition).collect();
         let per_partition = step.unwrap_or(self.per_partition);
         let events = self
             .shared
@@ -115,8 +118,9 @@ impl<DB: Dialect> Pump<DB> {
                 partitions: &partitions,
                 per_partition: i64::try_from(per_partition).unwrap_or(i64::MAX),
                 limit: i64::try_from(self.room()).unwrap_or(i64::MAX),
-                without_topics: &self.shared.routes.excluded(),
-                without_keys: &self.shared.partitions.parked(&partitions),
+                topics: &self.shared.routes.readable(),
+                routes: self.shared.routes.patterns(),
+                parked: &parked,
             })
             .await?;
         let found = self.judge(&events, per_partition, count);
@@ -125,42 +129,36 @@ impl<DB: Dialect> Pump<DB> {
         Ok(found)
     }
 
-    /// What has become due goes where it is read, and the keys that still wait are noted.
-    async fn look_at_waiting(&mut self, idle: &[Idle]) -> Result<(), Error> {
+    /// What has become due goes where it is read.
+    async fn promote(&mut self, idle: &[Idle]) -> Result<(), Error> {
         let now = Instant::now();
+        let retry = self.shared.retries.next();
+        if now < self.promote_at && retry.is_none_or(|due| now < due) {
+            return Ok(());
+        }
+        let leases: Vec<Lease> = idle.iter().map(|idle| idle.lease).collect();
+        // Forgotten only if the answer comes: what has become due since is looked for again.
+        let promoted = self.shared.port.promote(&leases).await?;
+        if promoted > 0 {
+            self.shared.partitions.set_stale(&leases);
+        }
+        self.shared.retries.forget_due(now);
+        self.promote_at = now + self.shared.settings.poll;
+        Ok(())
+    }
+
+    /// Most partitions have no parked keys, and reading is quicker where that is known.
+    async fn look_for_parked(&mut self, idle: &mut [Idle]) -> Result<(), Error> {
         let stale = idle.iter().filter(|idle| idle.stale);
-        let mut stale: Vec<Lease> = stale.map(|idle| idle.lease).collect();
-        let mut next = self.promote_at;
-        if now >= self.promote_at {
-            let leases: Vec<Lease> = idle.iter().map(|idle| idle.lease).collect();
-            // An answer that was lost counts: a key of which nothing waits any more would never be read again.
-            let promoted = self.shared.port.promote(&leases).await;
-            if !matches!(promoted, Ok(0)) {
-                self.shared.partitions.set_stale(&leases);
-                stale = leases;
-            }
-            promoted?;
-            next = now + self.shared.settings.poll;
+        let stale: Vec<u16> = stale.map(|idle| idle.lease.partition).collect();
+        if stale.is_empty() {
+            return Ok(());
         }
-        if !stale.is_empty() {
-            let mut parked: BTreeMap<u16, HashSet<String>> = BTreeMap::new();
-            let partitions: Vec<u16> = stale.iter().map(|lease| lease.partition).collect();
-            for waiting in self.shared.port.waiting(&partitions).await? {
-                next = next.min(now + waiting.due_in);
-                let lane = waiting.partition_key.map(Lane::Key);
-                if let Some(lane @ Lane::Key(_)) = lane
-                    && self.shared.routes.parks(&waiting.topic, &lane)
-                    && let Lane::Key(key) = lane
-                {
-                    parked.entry(waiting.partition).or_default().insert(key);
-                }
-            }
-            for lease in stale {
-                let keys = parked.remove(&lease.partition).unwrap_or_default();
-                self.shared.partitions.set_parked(lease, keys);
-            }
+        let parked = self.shared.port.parked(&stale).await?;
+        for idle in idle.iter_mut().filter(|idle| idle.stale) {
+            idle.parked = parked.contains(&idle.lease.partition);
+            self.shared.partitions.set_parked(idle.lease, idle.parked);
         }
-        self.promote_at = next;
         Ok(())
     }
 

@@ -8,8 +8,7 @@ use std::{
 
 use super::breaker::Breaker;
 use crate::{
-    error::{Error, ErrorKind},
-    model::{Lane, backoff::jittered},
+    model::{Lane, Pattern, backoff::jittered},
     sink::{DynSink, Sink},
 };
 
@@ -62,7 +61,7 @@ impl Route {
         self
     }
 
-    /// How often an event is tried before it becomes a dead letter; at least 1. Default: 10.
+    /// How often an event is tried before it becomes a dead letter; at least 1. Above 32,767, as far as is counted: for ever. Default: 10.
     pub fn attempts(mut self, attempts: u16) -> Self {
         self.attempts = attempts.max(1);
         self
@@ -128,68 +127,10 @@ impl Routed {
     }
 }
 
-/// A topic, or the beginning of topics: `orders`, `mail.*`, `*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern {
-    text: String,
-    prefix: bool,
-}
-
-impl Pattern {
-    /// # Errors
-    /// [`ErrorKind::Settings`] when it is empty or has a `*` before its end.
-    pub(super) fn new(pattern: &str) -> Result<Self, Error> {
-        let (text, prefix) = match pattern.strip_suffix('*') {
-            Some(text) => (text, true),
-            None => (pattern, false),
-        };
-        if text.contains('*') || (text.is_empty() && !prefix) {
-            return Err(ErrorKind::Settings(
-                "a route is a topic, or the beginning of topics followed by one `*` at its end",
-            )
-            .into());
-        }
-        Ok(Self {
-            text: text.to_owned(),
-            prefix,
-        })
-    }
-
-    pub(super) fn matches(&self, topic: &str) -> bool {
-        if self.prefix {
-            topic.starts_with(&self.text)
-        } else {
-            topic == self.text
-        }
-    }
-
-    /// Longer is more exact; a whole topic is more exact than any beginning.
-    pub(super) fn rank(&self) -> (bool, usize) {
-        (!self.prefix, self.text.len())
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.text, if self.prefix { "*" } else { "" })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sink::Memory;
-
-    #[test]
-    fn a_pattern_matches_a_topic_or_a_beginning() {
-        let matches = |pattern: &str, topic| Pattern::new(pattern).unwrap().matches(topic);
-        assert!(matches("orders", "orders") && !matches("orders", "orders.eu"));
-        assert!(matches("mail.*", "mail.sent") && !matches("mail.*", "mails"));
-        assert!(matches("*", "anything"));
-        for bad in ["", "a*b", "**"] {
-            assert!(Pattern::new(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn pauses_double_up_to_the_longest_and_lose_at_most_half() {

@@ -1,35 +1,45 @@
 //! All routes of a relay: which one a topic takes, and which topics are not to be read right now.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
-use super::route::{Pattern, Routed};
-use crate::model::Lane;
+use super::route::Routed;
+use crate::model::Pattern;
 
 #[derive(Debug)]
 pub(super) struct Routes {
     /// The most exact first.
     all: Vec<Routed>,
-    /// The topics met so far; `None`: no route.
-    seen: Mutex<HashMap<String, Option<usize>>>,
+    /// The topics of `all`, in its order.
+    patterns: Vec<Pattern>,
     paused: Mutex<Vec<Pattern>>,
+    /// A topic without a route was met: from then on only what has one is read.
+    met_unrouted: AtomicBool,
 }
 
 impl Routes {
     pub(super) fn new(mut all: Vec<Routed>) -> Self {
         all.sort_by_key(|routed| std::cmp::Reverse(routed.pattern.rank()));
         Self {
+            patterns: all.iter().map(|routed| routed.pattern.clone()).collect(),
             all,
-            seen: Mutex::default(),
             paused: Mutex::default(),
+            met_unrouted: AtomicBool::new(false),
         }
     }
 
     pub(super) fn get(&self, route: usize) -> &Routed {
         &self.all[route]
+    }
+
+    /// The topics of all routes, the most exact first.
+    pub(super) fn patterns(&self) -> &[Pattern] {
+        &self.patterns
     }
 
     /// The route of a topic that may be published now.
@@ -39,38 +49,37 @@ impl Routes {
     }
 
     fn find(&self, topic: &str) -> Option<usize> {
-        let mut seen = locked(&self.seen);
-        if let Some(route) = seen.get(topic) {
-            return *route;
-        }
         let route = self
-            .all
+            .patterns
             .iter()
-            .position(|routed| routed.pattern.matches(topic));
-        if route.is_none() {
-            tracing::error!(target: "effectively::relay", topic, "no route for this topic: its events stay in the outbox");
+            .position(|pattern| pattern.matches(topic));
+        if route.is_none() && !self.met_unrouted.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                target: "effectively::relay", topic,
+                "no route for this topic: its events stay in the outbox, as do those of any other topic without a route"
+            );
         }
-        seen.insert(topic.to_owned(), route);
         route
     }
 
-    /// Whether later events of this lane wait while one of this topic is tried again.
-    pub(super) fn parks(&self, topic: &str, lane: &Lane) -> bool {
-        self.find(topic)
-            .is_some_and(|route| self.all[route].parks(lane))
-    }
-
-    /// The topics that cannot be published now: without a route, paused, or with a sink that is down.
-    pub(super) fn excluded(&self) -> Vec<String> {
+    /// Which topics may be read now: the first entry that takes a topic says so, and what none takes may not. Empty: all.
+    pub(super) fn readable(&self) -> Vec<(Pattern, bool)> {
         let now = Instant::now();
-        let seen = locked(&self.seen);
-        let closed = |route: &Option<usize>| {
-            route.is_none_or(|route| self.all[route].closed_until(now).is_some())
-        };
-        let excluded = seen
+        let mut readable: Vec<_> = locked(&self.paused)
             .iter()
-            .filter(|(topic, route)| closed(route) || self.is_paused(topic));
-        excluded.map(|(topic, _)| topic.clone()).collect()
+            .map(|paused| (paused.clone(), false))
+            .collect();
+        let routes = self.all.iter().map(|routed| {
+            let open = routed.closed_until(now).is_none();
+            (routed.pattern.clone(), open)
+        });
+        readable.extend(routes);
+        let only_routed = self.met_unrouted.load(Ordering::Relaxed);
+        if !only_routed && readable.iter().all(|(_, open)| *open) {
+            return Vec::new();
+        }
+        readable.push((Pattern::all(), !only_routed));
+        readable
     }
 
     /// When the first sink that is down is to be asked again.

@@ -102,16 +102,14 @@ impl Effect {
         })
     }
 
-    /// How many events of one batch are in the function at the same time; never two of one partition key. 0 counts as 1.
-    /// Default: 8.
+    /// How many events of one batch are in the function at once; never two of one partition key. 0 counts as 1. Default: 8.
     #[must_use]
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls;
         self
     }
 
-    /// How long one call may take. Then it is dropped, and the event published again with the same key: whether the effect
-    /// happened is unknown. Default: 30 s.
+    /// How long one call may take. Then it is dropped, and the event published again with the same key. Default: 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -124,7 +122,7 @@ impl Effect {
         match tokio::time::timeout(self.timeout, called).await {
             Ok(Ok(())) => Delivery::Published,
             Ok(Err(EffectError(answer))) => answer,
-            Err(_) => Delivery::unavailable(format!("no answer within {:?}", self.timeout)),
+            Err(_) => Delivery::timed_out(format!("no answer within {:?}", self.timeout)),
         }
     }
 }
@@ -198,6 +196,11 @@ impl EffectError {
     /// The other side cannot be reached or did not answer: it is tried again, and no attempt is counted against the event.
     pub fn unavailable(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(Delivery::unavailable(reason))
+    }
+
+    /// The other side did not answer for this event in time, see [`Delivery::timed_out`].
+    pub fn timed_out(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self(Delivery::timed_out(reason))
     }
 }
 

@@ -28,13 +28,14 @@ mod relay;
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod topics;
 
 pub(crate) use self::{
     doctor::DoctorVerbs,
     identity::{Identity, IdentityVerbs},
     migrate::{SCHEMA_VERSION, migrate},
     names::{GivenNames, Names, Spelling, Statement},
-    relay::{Due, Fence, Lease, RelayVerbs, Waiting},
+    relay::{Due, Fence, Lease, Postponed, RelayVerbs},
     schema::{FoundSchema, SchemaVerbs, VERSION},
 };
 pub use self::{

@@ -9,7 +9,7 @@ use sqlx::Pool;
 use uuid::Uuid;
 
 use super::Verbs;
-use crate::model::{Envelope, Headers};
+use crate::model::{Envelope, Headers, Pattern};
 
 /// The right to publish one partition, until a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,26 +35,30 @@ pub struct Due<'a> {
     /// At most so many of each partition, so that one does not keep the others waiting.
     pub(crate) per_partition: i64,
     pub(crate) limit: i64,
-    /// Whose sink is down or paused.
-    pub(crate) without_topics: &'a [String],
-    /// Whose first event waits to be tried again.
-    pub(crate) without_keys: &'a [String],
+    /// Which topics may be read: the first entry that takes a topic says so, and what none takes may not. Empty: all.
+    pub(crate) topics: &'a [(Pattern, bool)],
+    /// The topics of the routes, the most exact first: a parked key is parked on the route of the event that waits.
+    pub(crate) routes: &'a [Pattern],
+    /// The partitions in which keys may be parked, see [`RelayVerbs::parked`].
+    pub(crate) parked: &'a [u16],
 }
 
-/// An event that was rejected and waits to be tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    pub(crate) partition: u16,
-    pub(crate) topic: String,
-    pub(crate) partition_key: Option<String>,
-    pub(crate) due_in: Duration,
+/// How an event waits that a sink has rejected.
+#[derive(Debug, Clone, Copy)]
+pub struct Postponed<'a> {
+    pub(crate) delay: Duration,
+    /// Why it was rejected.
+    pub(crate) reason: &'a str,
+    /// Whether later events of its key on its route may pass it; if not, the key is parked.
+    pub(crate) passable: bool,
 }
 
 /// An event that will not be published by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// Its place in the outbox, where it returns to when it is retried.
+    /// Its place in the outbox, where it returns to when it is retried. If another dead letter has that number already, because
+    /// the database gives places out again after a restore, the next free one.
     pub id: i64,
     /// The event's id.
     pub event_id: Uuid,
@@ -173,13 +177,17 @@ pub trait RelayVerbs: Verbs {
         sql: &Self::Sql,
         fence: Fence<'_>,
     ) -> impl Future<Output = sqlx::Result<u64>> + Send;
-    /// What was rejected and waits, of these partitions.
-    fn waiting(
+    /// Those of these partitions in which keys may be parked, where a read is quicker that need not look for them.
+    fn parked(
         conn: &mut Self::Connection,
         sql: &Self::Sql,
         partitions: &[u16],
-    ) -> impl Future<Output = sqlx::Result<Vec<Waiting>>> + Send;
-    /// The first events of each partition, in its order.
+    ) -> impl Future<Output = sqlx::Result<Vec<u16>>> + Send {
+        let _ = (conn, sql);
+        std::future::ready(Ok(partitions.to_vec()))
+    }
+    /// The first events of each partition that may be read, in its order: without those that stand behind one of their key and
+    /// route that waits and may not be passed.
     fn due(
         conn: &mut Self::Connection,
         sql: &Self::Sql,
@@ -207,8 +215,7 @@ pub trait RelayVerbs: Verbs {
         relay: Uuid,
         lease: Lease,
         outbox_id: i64,
-        delay: Duration,
-        reason: &str,
+        how: Postponed<'_>,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
     /// Makes a dead letter of it. `false`: the lease is lost.
     fn bury(
@@ -219,7 +226,8 @@ pub trait RelayVerbs: Verbs {
         outbox_id: i64,
         reason: &str,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
-    /// Notes that this event alone is about to be published, and answers how often that was noted. `None`: the lease is lost.
+    /// Notes that this event alone is about to be published, and answers under how many leases that was noted and never taken
+    /// back, this one included. `None`: the lease is lost.
     fn suspect(
         conn: &mut Self::Connection,
         sql: &Self::Sql,
@@ -227,6 +235,15 @@ pub trait RelayVerbs: Verbs {
         lease: Lease,
         outbox_id: i64,
     ) -> impl Future<Output = sqlx::Result<Option<u16>>> + Send;
+
+    /// Takes back what [`suspect`](Self::suspect) has noted under this lease: publishing has come to an end.
+    fn acquit(
+        conn: &mut Self::Connection,
+        sql: &Self::Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     /// Tells relays in other processes that there is something. `false`: this database has no such thing.
     fn notify(

@@ -3,22 +3,26 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use effectively::fault::{self, Action};
-use effectively::sink::{Delivery, Memory, Sink};
-use effectively::{Emit, Envelope, LeaseState};
+use effectively::sink::{Delivery, Memory, Sink, Unavailable};
+use effectively::{Emit, Envelope, LeaseState, RelayBuilder};
 use effectively_tests::{TestDb, Worker, eventually, on_every_database};
 use serde::{Deserialize, Serialize};
 
 use crate::collector::{Collected, Collector, Copy};
-use crate::shop::{Numbered, Running, SOON, Shop, ShopDb, brisk, emit};
+use crate::shop::{Numbered, Running, SOON, Shop, ShopDb, brisk, emit, in_order};
 
 on_every_database!(
     an_event_that_kills_its_relay_becomes_a_dead_letter,
     relays_killed_between_publishing_and_settling_lose_nothing,
     a_stopped_relay_settles_nothing_when_it_goes_on,
+    deaths_while_a_sink_is_down_bury_nothing,
+    deaths_while_a_sink_takes_over_bury_nothing,
+    deaths_after_the_sink_has_answered_bury_nothing,
+    ends_that_cut_a_sink_short_bury_nothing,
 );
 
 /// Ends the process over one event, and tells the parent of all others.
@@ -232,4 +236,135 @@ async fn a_stopped_relay_settles_nothing_when_it_goes_on<DB: ShopDb>(db: TestDb<
     shop.drained().await;
     next.stop().await;
     assert_all_in_order(&collector.copies(), 5);
+}
+
+/// A relay that comes after dead ones: it publishes one event at a time.
+fn after_deaths<DB: ShopDb>(shop: &Shop<DB>, sink: impl Sink) -> RelayBuilder<DB> {
+    let relay = brisk(shop.elsewhere()).route("numbers", sink);
+    relay.max_crashes(1).grace(Duration::from_millis(50))
+}
+
+/// Waits until nobody holds a lease, as after a death.
+async fn leases_end<DB: ShopDb>(shop: &Shop<DB>) {
+    let held = |lease: &LeaseState| lease.holder.is_some();
+    eventually(SOON, async || {
+        !shop
+            .ledger
+            .outbox()
+            .leases()
+            .await
+            .expect("the leases")
+            .iter()
+            .any(held)
+    })
+    .await;
+}
+
+async fn assert_all_is_published_and_nothing_buried<DB: ShopDb>(shop: &Shop<DB>) {
+    let sink = Memory::new();
+    let last = Running::start(after_deaths(shop, sink.clone()));
+    shop.drained().await;
+    last.stop().await;
+    let letters = shop.ledger.outbox().dead_letters(0, 10).await;
+    assert_eq!(letters.expect("the dead letters"), []);
+    assert_eq!(in_order(&sink.published())["ada"], [0, 1, 2]);
+}
+
+async fn deaths_while_a_sink_is_down_bury_nothing<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    shop.numbers(&["ada"], 0..3).await;
+    for _ in 0..5 {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let down = Memory::new().judged_by(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Some(Delivery::unavailable("the broker is down"))
+        });
+        let relay = Running::start(after_deaths(&shop, down));
+        // It has its answer and waits for the broker.
+        eventually(SOON, async || asked.load(Ordering::SeqCst) >= 2).await;
+        let noted = "select count(*) from effectively_outbox where suspected_by is not null";
+        eventually(SOON, async || shop.db.number(noted).await == 0).await;
+        drop(relay);
+        leases_end(&shop).await;
+    }
+    assert_all_is_published_and_nothing_buried(&shop).await;
+}
+
+/// Its `assigned` never ends.
+struct TakingOver(Arc<AtomicUsize>);
+
+impl Sink for TakingOver {
+    async fn publish(&self, _: &[Envelope]) -> Vec<Delivery> {
+        panic!("nothing is assigned yet")
+    }
+
+    async fn assigned(&self, _: u16) -> Result<Vec<i64>, Unavailable> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
+async fn deaths_while_a_sink_takes_over_bury_nothing<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    shop.numbers(&["ada"], 0..3).await;
+    for _ in 0..5 {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let relay = Running::start(after_deaths(&shop, TakingOver(Arc::clone(&asked))));
+        eventually(SOON, async || asked.load(Ordering::SeqCst) >= 1).await;
+        drop(relay);
+        leases_end(&shop).await;
+    }
+    assert_all_is_published_and_nothing_buried(&shop).await;
+}
+
+async fn deaths_after_the_sink_has_answered_bury_nothing<DB: ShopDb>(db: TestDb<DB>) {
+    if let Some(job) = Worker::input::<Job>() {
+        return job.run(db).await;
+    }
+    let shop = Shop::open(db).await;
+    shop.numbers(&["ada"], 0..3).await;
+    let mut collector = Collector::open(true).await;
+    for worker in 0..5 {
+        let job = Job {
+            parent: collector.address,
+            worker,
+            stalls: true,
+        };
+        let mut relay = shop.db.worker(&job);
+        collector.batches.recv().await.expect("a batch");
+        let noted = "select count(*) from effectively_outbox where suspected_by is not null";
+        eventually(SOON, async || shop.db.number(noted).await == 0).await;
+        relay.kill();
+        leases_end(&shop).await;
+    }
+    assert_all_is_published_and_nothing_buried(&shop).await;
+}
+
+/// It never answers.
+struct Silent(Arc<AtomicUsize>);
+
+impl Sink for Silent {
+    async fn publish(&self, _: &[Envelope]) -> Vec<Delivery> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
+async fn ends_that_cut_a_sink_short_bury_nothing<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    shop.numbers(&["ada"], 0..3).await;
+    // One death, so that all that follow publish one event at a time.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let dies = Running::start(after_deaths(&shop, Silent(Arc::clone(&asked))));
+    eventually(SOON, async || asked.load(Ordering::SeqCst) >= 1).await;
+    drop(dies);
+    leases_end(&shop).await;
+    for _ in 0..4 {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let relay = Running::start(after_deaths(&shop, Silent(Arc::clone(&asked))));
+        eventually(SOON, async || asked.load(Ordering::SeqCst) >= 1).await;
+        relay.stop().await;
+    }
+    assert_all_is_published_and_nothing_buried(&shop).await;
 }

@@ -8,10 +8,13 @@ mod shop;
 
 mod delivers;
 mod dies;
+mod hangs;
 mod keeps;
 mod loses_answers;
+mod parked;
 mod plans;
 mod refused;
 mod shares;
 mod taken_over;
+mod unwritten;
 mod wakes;

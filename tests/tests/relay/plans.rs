@@ -24,6 +24,7 @@ on_every_database!([postgres]
 on_every_database!([postgres, mysql] a_relay_does_not_read_what_is_delayed_again_and_again);
 
 const DUE: &str = "select count(*) from effectively_due('{5}', 10, 10, '{}', '{}')";
+const READ_DUE: &str = "select count(*) from effectively_due('{5}', 10, 10, '{mail.%,%}', '{f,t}', '{mail.%,numbers}')";
 const SETTLE: &str = "select effectively_settle('00112233-4455-6677-8899-aabbccddeeff', '{5, 5}', '{1, 1}', '{6, 70}')";
 const KEEP: &str = "select effectively_settle_and_keep('00112233-4455-6677-8899-aabbccddeeff', '{5, 5}', '{1, 1}', '{134, 198}', 1000)";
 /// By this session, since it last told the server: not before its transaction ends.
@@ -46,13 +47,22 @@ async fn a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown<DB: S
     shop.db.execute("vacuum analyze effectively_leases").await;
     for _ in 0..USES {
         assert_eq!(number(&mut session, DUE).await, 0);
+        assert_eq!(number(&mut session, READ_DUE).await, 0);
         assert_eq!(number(&mut session, SETTLE).await, 0);
         assert_eq!(number(&mut session, KEEP).await, 0);
     }
     shop.db
         .execute(
-            "insert into effectively_outbox (event_id, topic, type, partition_no, data) \
-             select gen_random_uuid(), 'numbers', 'numbered.v1', n % 64, '' from generate_series(1, 20000) as n",
+            "insert into effectively_outbox (event_id, topic, type, partition_key, partition_no, data) \
+             select gen_random_uuid(), 'numbers', 'numbered.v1', case when n = 69 then '69' end, n % 64, '' \
+             from generate_series(1, 20000) as n",
+        )
+        .await;
+    // One of the first ten events of the partition stands behind one that waits, and there are many others that wait.
+    shop.db
+        .execute(
+            "insert into effectively_outbox (event_id, topic, type, partition_key, partition_no, data, attempts) \
+             select gen_random_uuid(), 'numbers', 'numbered.v1', n::text, -1 - n % 64, '', 1 from generate_series(1, 20000) as n",
         )
         .await;
     shop.db
@@ -67,10 +77,11 @@ async fn a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown<DB: S
         .expect("a transaction");
     let before = number(&mut session, READ).await;
     assert_eq!(number(&mut session, DUE).await, 10);
+    assert_eq!(number(&mut session, READ_DUE).await, 10);
     assert_eq!(number(&mut session, SETTLE).await, 2);
     assert_eq!(number(&mut session, KEEP).await, 2);
-    // Ten events and, four times, an event with its lease.
-    assert_eq!(number(&mut session, READ).await - before, 18);
+    // Twice ten events, one that stands behind another and that one, and, four times, an event with its lease.
+    assert_eq!(number(&mut session, READ).await - before, 30);
 }
 
 /// PostgreSQL compiles what its estimate calls dear, again in each run: of an outbox of three million events each read took four
@@ -81,6 +92,7 @@ async fn no_plan_is_compiled<DB: ShopDb>(db: TestDb<DB>) {
     assert_eq!(
         shop.db.texts(told).await,
         [
+            "effectively_due",
             "effectively_due",
             "effectively_settle",
             "effectively_settle_and_keep"

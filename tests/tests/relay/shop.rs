@@ -21,7 +21,7 @@ impl<DB: TestServer + Dialect> ShopDb for DB {}
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// The `number`th event of its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbered {
     pub key: String,
     pub number: u64,

@@ -16,7 +16,8 @@
 //! | the receiver | the event |
 //! |---|---|
 //! | 2xx | is published |
-//! | 429, 502 to 599; no connection, a broken one, no answer in time; a name with an internal address | [unavailable](Delivery::Unavailable): nothing is counted against the event |
+//! | 429, 502 to 599; no connection, a broken one; a name with an internal address | [unavailable](Delivery::Unavailable): nothing is counted against the event |
+//! | no answer in time | [timed out](Delivery::timed_out): the same, unless this event alone is not answered |
 //! | 410, 413 | is refused for good: the receiver is gone (end its route), or never takes so much |
 //! | 500, 501 | is rejected: mostly the receiver fails at this event, which must not stop all others |
 //! | 408, 409, 425 | is rejected: the same id is at work there, or soon can be |
@@ -145,25 +146,10 @@ impl Webhook {
         // The response is dropped: what a stranger writes into it is not read.
         match request.headers(head).body(event.data.clone()).send().await {
             Ok(response) => judge(response.status(), retry_after(&response)),
-            Err(error) => Delivery::unavailable(self.cause(&error)),
-        }
-    }
-
-    /// The innermost error alone: those around it name the URL, whose path may be a secret.
-    fn cause(&self, error: &reqwest::Error) -> String {
-        if error.is_timeout() && !error.is_connect() {
-            return format!("no answer within {:?}", self.timeout);
-        }
-        let mut cause: &dyn Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        match cause.to_string() {
-            text if text.ends_with("scheme is not http") => {
-                "https needs a TLS feature of the crate `reqwest`".to_owned()
+            Err(error) if error.is_timeout() && !error.is_connect() => {
+                Delivery::timed_out(format!("no answer within {:?}", self.timeout))
             }
-            text if error.is_connect() => format!("no connection: {text}"),
-            text => format!("no answer: {text}"),
+            Err(error) => Delivery::unavailable(cause(&error)),
         }
     }
 }
@@ -185,6 +171,21 @@ impl fmt::Debug for Webhook {
             .field("concurrency", &self.concurrency)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
+    }
+}
+
+/// The innermost error alone: those around it name the URL, whose path may be a secret.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    match cause.to_string() {
+        text if text.ends_with("scheme is not http") => {
+            "https needs a TLS feature of the crate `reqwest`".to_owned()
+        }
+        text if error.is_connect() => format!("no connection: {text}"),
+        text => format!("no answer: {text}"),
     }
 }
 

@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::{Envelope, Sql, dead_letters, outbox, published};
 use crate::store::relay::{
-    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, binary, held, holding,
-    list, number, ttl_ms, waiting_room,
+    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, Postponed, RelayVerbs, binary, held,
+    holding, list, number, ttl_ms, waiting_room,
 };
+use crate::store::topics;
 
 impl RelayVerbs for MySql {
     async fn put_right(conn: &mut MySqlConnection) -> sqlx::Result<bool> {
@@ -119,15 +120,10 @@ impl RelayVerbs for MySql {
             .leases
             .iter()
             .map(|lease| waiting_room(lease.partition));
-        // Two, since the index has the attempts before the time, so that it also serves who looks for what was rejected.
-        let rooms = list(rooms.map(i64::from));
-        let due = ["= 0", "> 0"].map(|attempts| {
-            format!(
-                "(SELECT partition_no, id FROM {{outbox}} WHERE partition_no IN ({rooms}) AND attempts {attempts} \
-                 AND available_at <= {{now}} LIMIT 1000)"
-            )
-        });
-        let due = due.join(" UNION ALL ");
+        let due = format!(
+            "SELECT partition_no, id FROM {{outbox}} WHERE partition_no IN ({}) AND available_at <= {{now}} LIMIT 1000",
+            list(rooms.map(i64::from))
+        );
         let due = sqlx::query_as::<_, (i16, i64)>(sql.fill(&due)).persistent(false);
         let due = due.fetch_all(&mut *conn).await?;
         if due.is_empty() {
@@ -142,31 +138,21 @@ impl RelayVerbs for MySql {
         Ok(done.rows_affected())
     }
 
-    async fn waiting(
+    async fn parked(
         conn: &mut MySqlConnection,
         sql: &Sql,
         partitions: &[u16],
-    ) -> sqlx::Result<Vec<Waiting>> {
-        let rooms = list(
-            partitions
-                .iter()
-                .map(|partition| waiting_room(*partition).into()),
-        );
-        let statement = format!(
-            "SELECT partition_no, topic, partition_key, TIMESTAMPDIFF(MICROSECOND, {{now}}, available_at) DIV 1000 FROM {{outbox}} \
-             WHERE partition_no IN ({rooms}) AND attempts > 0"
-        );
-        let query = sqlx::query(sql.fill(&statement)).persistent(false);
-        let rows = query.fetch_all(conn).await?;
-        let waiting = |row: &MySqlRow| {
-            Ok(Waiting {
-                partition: crate::store::partition_of(row.try_get(0)?),
-                topic: row.try_get(1)?,
-                partition_key: row.try_get(2)?,
-                due_in: crate::store::millis(row.try_get(3)?),
-            })
+    ) -> sqlx::Result<Vec<u16>> {
+        let of_one = |partition: &u16| {
+            format!(
+                "(SELECT partition_no FROM {{outbox}} FORCE INDEX (parked) WHERE partition_no = {} AND parked IS NOT NULL LIMIT 1)",
+                waiting_room(*partition)
+            )
         };
-        rows.iter().map(waiting).collect()
+        let each: Vec<_> = partitions.iter().map(of_one).collect();
+        let query = sqlx::query_scalar(sql.fill(&each.join(" UNION ALL "))).persistent(false);
+        let rooms: Vec<i16> = query.fetch_all(conn).await?;
+        Ok(rooms.into_iter().map(crate::store::partition_of).collect())
     }
 
     async fn due(
@@ -174,35 +160,37 @@ impl RelayVerbs for MySql {
         sql: &Sql,
         due: Due<'_>,
     ) -> sqlx::Result<Vec<Envelope>> {
-        let marks = |names: &[String]| vec!["?"; names.len()].join(", ");
         let mut filter = String::new();
-        if !due.without_topics.is_empty() {
-            filter.push_str(&format!(
-                " AND topic NOT IN ({})",
-                marks(due.without_topics)
-            ));
+        if !due.topics.is_empty() {
+            let readable = topics::readable("o.topic", due.topics, literal);
+            filter = format!(" AND {readable} = 1");
         }
-        if !due.without_keys.is_empty() {
-            let keys = marks(due.without_keys);
-            filter.push_str(&format!(
-                " AND (partition_key IS NULL OR partition_key NOT IN ({keys}))"
-            ));
-        }
+        let [waits, route] =
+            ["w.topic", "o.topic"].map(|topic| topics::place(topic, due.routes, literal));
+        // A subquery that a LIMIT keeps from being made a join: it looks its one row up by the hash. Each costs the server about
+        // as much as a branch does, so it stands where it has something to find.
+        let behind_parked = |partition: u16| {
+            format!(
+                " AND (SELECT 1 FROM {{outbox}} AS w FORCE INDEX (parked) WHERE w.partition_no = {} \
+                 AND w.parked = UNHEX(SHA2(o.partition_key, 256)) AND {waits} = {route} LIMIT 1) IS NULL",
+                waiting_room(partition)
+            )
+        };
         let columns = outbox::ENVELOPE;
         let of_one = |partition: &u16| {
+            let parked = due.parked.contains(partition);
+            let parked = parked
+                .then(|| behind_parked(*partition))
+                .unwrap_or_default();
             format!(
-                "(SELECT {columns} FROM {{outbox}} FORCE INDEX (PRIMARY) WHERE partition_no = {partition}{filter} ORDER BY id LIMIT {})",
+                "(SELECT {columns} FROM {{outbox}} AS o FORCE INDEX (PRIMARY) \
+                 WHERE o.partition_no = {partition}{filter}{parked} ORDER BY o.id LIMIT {})",
                 due.per_partition
             )
         };
         let each: Vec<_> = due.partitions.iter().map(of_one).collect();
         let statement = format!("{} LIMIT {}", each.join(" UNION ALL "), due.limit);
-        let mut query = sqlx::query(sql.fill(&statement)).persistent(false);
-        for _ in due.partitions {
-            for name in due.without_topics.iter().chain(due.without_keys) {
-                query = query.bind(name.clone());
-            }
-        }
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
         let rows = query.fetch_all(conn).await?;
         rows.iter().map(outbox::envelope_of).collect()
     }
@@ -248,20 +236,20 @@ impl RelayVerbs for MySql {
         relay: Uuid,
         lease: Lease,
         outbox_id: i64,
-        delay: Duration,
-        reason: &str,
+        how: Postponed<'_>,
     ) -> sqlx::Result<bool> {
         let statement = format!(
             "UPDATE {{outbox}} SET partition_no = -1 - partition_no, available_at = {{now}} + INTERVAL ? * 1000 MICROSECOND, \
-             attempts = attempts + 1, last_error = ? WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
+             attempts = LEAST(attempts + 1, 32767), last_error = ?, passable = ? WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
             still_held(Fence {
                 relay,
                 leases: &[lease]
             })
         );
         let query = sqlx::query(sql.fill(&statement)).persistent(false);
-        let query = query.bind(ttl_ms(delay)).bind(reason.to_owned());
-        let query = query.bind(number(lease.partition)).bind(outbox_id);
+        let query = query.bind(ttl_ms(how.delay)).bind(how.reason.to_owned());
+        let query = query.bind(how.passable).bind(number(lease.partition));
+        let query = query.bind(outbox_id);
         Ok(query.execute(conn).await?.rows_affected() == 1)
     }
 
@@ -288,13 +276,15 @@ impl RelayVerbs for MySql {
         outbox_id: i64,
     ) -> sqlx::Result<Option<u16>> {
         let statement = format!(
-            "UPDATE {{outbox}} SET crashes = LEAST(crashes + 1, 1000) WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
+            "UPDATE {{outbox}} SET crashes = CASE WHEN suspected_by = ? THEN crashes ELSE LEAST(crashes + 1, 1000) END, \
+             suspected_by = ? WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
             still_held(Fence {
                 relay,
                 leases: &[lease]
             })
         );
         let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let query = query.bind(lease.epoch).bind(lease.epoch);
         let query = query.bind(number(lease.partition)).bind(outbox_id);
         if query.execute(&mut *conn).await?.rows_affected() == 0 {
             return Ok(None);
@@ -305,6 +295,26 @@ impl RelayVerbs for MySql {
             .fetch_optional(conn)
             .await?;
         Ok(crashes.map(i16::unsigned_abs))
+    }
+
+    async fn acquit(
+        conn: &mut MySqlConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+    ) -> sqlx::Result<()> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET crashes = GREATEST(crashes - 1, 0), suspected_by = NULL \
+             WHERE partition_no = ? AND id = ? AND suspected_by = ? AND partition_no IN ({})",
+            still_held(Fence {
+                relay,
+                leases: &[lease]
+            })
+        );
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let query = query.bind(number(lease.partition)).bind(outbox_id);
+        query.bind(lease.epoch).execute(conn).await.map(drop)
     }
 
     async fn notify(_: &mut MySqlConnection, _: &Sql) -> sqlx::Result<bool> {
@@ -350,6 +360,11 @@ fn by_key(partition: &str, rows: impl Iterator<Item = (i16, i64)>) -> String {
          STRAIGHT_JOIN {{outbox}} AS o FORCE INDEX (PRIMARY) ON o.partition_no = e.p AND o.id = e.i",
         rows.join(",")
     )
+}
+
+/// Bytes, so that every byte of a topic counts: the collation of text passes over spaces at its end.
+fn literal(hex: &str) -> String {
+    format!("x'{hex}'")
 }
 
 fn still_held(fence: Fence<'_>) -> String {

@@ -8,10 +8,10 @@ use crate::store::{
     relay::{Backlog, DeadLetter, Lease, LeaseState, number},
 };
 
-const KEPT: &str =
-    "id, event_id, topic, type, partition_key, data, headers, traceparent, created_at";
+const KEPT: &str = "event_id, topic, type, partition_key, data, headers, traceparent, created_at";
 
 /// In one statement, so that an event is in exactly one of the two tables whatever happens. `held`: the leases that still hold.
+/// Another dead letter may have its number already: a database that was restored gives places out again.
 pub(super) async fn bury(
     conn: &mut PgConnection,
     sql: &Sql,
@@ -22,8 +22,10 @@ pub(super) async fn bury(
 ) -> sqlx::Result<bool> {
     let statement = format!(
         "WITH dead AS (DELETE FROM {{outbox}} WHERE partition_no = $1 AND id = $2 AND partition_no IN ({held}) RETURNING *) \
-         INSERT INTO {{dead_letters}} ({KEPT}, partition_no, attempts, error) \
-         SELECT {KEPT}, partition_no, least(attempts + 1, 32767), $3 FROM dead"
+         INSERT INTO {{dead_letters}} (id, {KEPT}, partition_no, attempts, error) \
+         SELECT CASE WHEN EXISTS (SELECT 1 FROM {{dead_letters}} AS d WHERE d.id = dead.id) \
+         THEN (SELECT max(d.id) + 1 FROM {{dead_letters}} AS d) ELSE dead.id END, \
+         {KEPT}, partition_no, least(attempts + 1, 32767), $3 FROM dead"
     );
     let query = sqlx::query(sql.fill(&statement)).persistent(false);
     let query = query.bind(number(lease.partition)).bind(outbox_id);
@@ -46,11 +48,13 @@ pub(super) async fn list(
     rows.iter().map(dead_letter_of).collect()
 }
 
+/// To its place, or to a new one if that was given out again.
 pub(super) async fn retry(conn: &mut PgConnection, sql: &Sql, id: i64) -> sqlx::Result<bool> {
     let statement = format!(
         "WITH back AS (DELETE FROM {{dead_letters}} WHERE id = $1 RETURNING *) \
-         INSERT INTO {{outbox}} ({KEPT}, partition_no, available_at) OVERRIDING SYSTEM VALUE \
-         SELECT {KEPT}, partition_no, now() FROM back"
+         INSERT INTO {{outbox}} (id, {KEPT}, partition_no, available_at) OVERRIDING SYSTEM VALUE \
+         SELECT CASE WHEN EXISTS (SELECT 1 FROM {{outbox}} AS o WHERE o.partition_no IN (back.partition_no, -1 - back.partition_no) AND o.id = back.id) \
+         THEN nextval(pg_get_serial_sequence('{{outbox}}', 'id')) ELSE back.id END, {KEPT}, partition_no, now() FROM back"
     );
     let query = sqlx::query(sql.fill(&statement)).bind(id);
     Ok(query.execute(conn).await?.rows_affected() == 1)

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::{Envelope, Sql, dead_letters, outbox, published};
 use crate::store::relay::{
-    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, held, number, numbers,
-    ttl_ms, waiting_room,
+    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, Postponed, RelayVerbs, held, number,
+    numbers, ttl_ms,
 };
+use crate::store::topics::like;
 
 /// The channel of NOTIFY, and what the relay listens to.
 const CHANNEL: &str = "effectively_outbox";
@@ -22,7 +23,7 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 /// The functions are of the migration: planned once per session.
 pub(super) fn due(function: &str) -> String {
-    format!("SELECT {{envelope}} FROM {function}($1, $2, $3, $4, $5)")
+    format!("SELECT {{envelope}} FROM {function}($1, $2, $3, $4, $5, $6)")
 }
 
 pub(super) fn settle(function: &str) -> String {
@@ -122,38 +123,20 @@ impl RelayVerbs for Postgres {
         Ok(done.rows_affected())
     }
 
-    async fn waiting(
-        conn: &mut PgConnection,
-        sql: &Sql,
-        partitions: &[u16],
-    ) -> sqlx::Result<Vec<Waiting>> {
-        let statement = sql.fill(
-            "SELECT partition_no, topic, partition_key, \
-             ceil(extract(epoch FROM available_at - clock_timestamp()) * 1000)::bigint \
-             FROM {outbox} WHERE partition_no = ANY($1) AND attempts > 0",
-        );
-        let rooms: Vec<i16> = partitions.iter().copied().map(waiting_room).collect();
-        // Planned anew each time: what suits an empty outbox would read all of a large one.
-        let query = sqlx::query(statement).persistent(false);
-        let rows = query.bind(rooms).fetch_all(conn).await?;
-        let waiting = |row: &PgRow| {
-            Ok(Waiting {
-                partition: crate::store::partition_of(row.try_get(0)?),
-                topic: row.try_get(1)?,
-                partition_key: row.try_get(2)?,
-                due_in: crate::store::millis(row.try_get(3)?),
-            })
-        };
-        rows.iter().map(waiting).collect()
-    }
-
     async fn due(conn: &mut PgConnection, sql: &Sql, due: Due<'_>) -> sqlx::Result<Vec<Envelope>> {
+        let (topics, readable): (Vec<String>, Vec<bool>) = due
+            .topics
+            .iter()
+            .map(|(pattern, may)| (like(pattern), *may))
+            .unzip();
+        let routes: Vec<String> = due.routes.iter().map(like).collect();
         let query = sqlx::query(sql.due.sql())
             .bind(numbers(due.partitions))
             .bind(due.per_partition)
             .bind(due.limit)
-            .bind(due.without_topics)
-            .bind(due.without_keys);
+            .bind(topics)
+            .bind(readable)
+            .bind(routes);
         let rows = query.fetch_all(conn).await?;
         rows.iter().map(outbox::envelope_of).collect()
     }
@@ -204,12 +187,11 @@ impl RelayVerbs for Postgres {
         relay: Uuid,
         lease: Lease,
         outbox_id: i64,
-        delay: Duration,
-        reason: &str,
+        how: Postponed<'_>,
     ) -> sqlx::Result<bool> {
         let statement = format!(
             "UPDATE {{outbox}} SET partition_no = -1 - partition_no, available_at = now() + $3 * interval '1 millisecond', \
-             attempts = attempts + 1, last_error = $4 WHERE partition_no = $1 AND id = $2 AND partition_no IN ({})",
+             attempts = least(attempts + 1, 32767), last_error = $4, passable = $5 WHERE partition_no = $1 AND id = $2 AND partition_no IN ({})",
             still_held(Fence {
                 relay,
                 leases: &[lease]
@@ -219,7 +201,8 @@ impl RelayVerbs for Postgres {
             .persistent(false)
             .bind(number(lease.partition))
             .bind(outbox_id);
-        let query = query.bind(ttl_ms(delay)).bind(reason);
+        let query = query.bind(ttl_ms(how.delay)).bind(how.reason);
+        let query = query.bind(how.passable);
         Ok(query.execute(conn).await?.rows_affected() == 1)
     }
 
@@ -246,8 +229,8 @@ impl RelayVerbs for Postgres {
         outbox_id: i64,
     ) -> sqlx::Result<Option<u16>> {
         let statement = format!(
-            "UPDATE {{outbox}} SET crashes = least(crashes + 1, 1000) WHERE partition_no = $1 AND id = $2 \
-             AND partition_no IN ({}) RETURNING crashes",
+            "UPDATE {{outbox}} SET crashes = CASE WHEN suspected_by = $3 THEN crashes ELSE least(crashes + 1, 1000) END, \
+             suspected_by = $3 WHERE partition_no = $1 AND id = $2 AND partition_no IN ({}) RETURNING crashes",
             still_held(Fence {
                 relay,
                 leases: &[lease]
@@ -256,9 +239,30 @@ impl RelayVerbs for Postgres {
         let query = sqlx::query_scalar(sql.fill(&statement))
             .persistent(false)
             .bind(number(lease.partition))
-            .bind(outbox_id);
+            .bind(outbox_id)
+            .bind(lease.epoch);
         let crashes: Option<i16> = query.fetch_optional(conn).await?;
         Ok(crashes.map(i16::unsigned_abs))
+    }
+
+    async fn acquit(
+        conn: &mut PgConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+    ) -> sqlx::Result<()> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET crashes = greatest(crashes - 1, 0), suspected_by = NULL \
+             WHERE partition_no = $1 AND id = $2 AND suspected_by = $3 AND partition_no IN ({})",
+            still_held(Fence {
+                relay,
+                leases: &[lease]
+            })
+        );
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let query = query.bind(number(lease.partition)).bind(outbox_id);
+        query.bind(lease.epoch).execute(conn).await.map(drop)
     }
 
     async fn notify(conn: &mut PgConnection, _: &Sql) -> sqlx::Result<bool> {

@@ -8,9 +8,11 @@ use crate::store::{
     relay::{Backlog, DeadLetter, Lease, LeaseState, number},
 };
 
-const KEPT: &str = "id, event_id, topic, type, partition_key, partition_no, data, headers, traceparent, created_at";
+const KEPT: &str =
+    "event_id, topic, type, partition_key, partition_no, data, headers, traceparent, created_at";
 
 /// In one transaction, so that an event is in exactly one of the two tables whatever happens. `held`: the leases that still hold.
+/// Another dead letter may have its number already: a database that was restored gives places out again.
 pub(super) async fn bury(
     conn: &mut SqliteConnection,
     sql: &Sql,
@@ -21,8 +23,10 @@ pub(super) async fn bury(
 ) -> sqlx::Result<bool> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
     let copy = format!(
-        "INSERT INTO {{dead_letters}} ({KEPT}, attempts, error, failed_at) \
-         SELECT {KEPT}, min(attempts + 1, 32767), ?, {{now}} FROM {{outbox}} WHERE partition_no = ? AND id = ? AND partition_no IN ({held})"
+        "INSERT INTO {{dead_letters}} (id, {KEPT}, attempts, error, failed_at) \
+         SELECT CASE WHEN EXISTS (SELECT 1 FROM {{dead_letters}} AS d WHERE d.id = o.id) \
+         THEN (SELECT max(d.id) + 1 FROM {{dead_letters}} AS d) ELSE o.id END, \
+         {KEPT}, min(attempts + 1, 32767), ?, {{now}} FROM {{outbox}} AS o WHERE partition_no = ? AND id = ? AND partition_no IN ({held})"
     );
     let query = sqlx::query(sql.fill(&copy)).persistent(false);
     let query = query.bind(reason.to_owned()).bind(number(lease.partition));
@@ -54,10 +58,12 @@ pub(super) async fn list(
     rows.iter().map(dead_letter_of).collect()
 }
 
+/// To its place, or to a new one if that was given out again.
 pub(super) async fn retry(conn: &mut SqliteConnection, sql: &Sql, id: i64) -> sqlx::Result<bool> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
     let back = format!(
-        "INSERT INTO {{outbox}} ({KEPT}, available_at) SELECT {KEPT}, {{now}} FROM {{dead_letters}} WHERE id = ?"
+        "INSERT INTO {{outbox}} (id, {KEPT}, available_at) \
+         SELECT CASE WHEN EXISTS (SELECT 1 FROM {{outbox}} AS o WHERE o.id = d.id) THEN NULL ELSE d.id END, {KEPT}, {{now}} FROM {{dead_letters}} AS d WHERE d.id = ?"
     );
     let query = sqlx::query(sql.fill(&back)).bind(id);
     let copied = query.execute(&mut *tx).await?.rows_affected();

@@ -93,6 +93,7 @@ impl Verbs for Sqlite {
                 include_str!("migrations/0003_published.sql"),
             ),
             (4, "identity", include_str!("migrations/0004_identity.sql")),
+            (5, "parked keys", include_str!("migrations/0005_parked.sql")),
             (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }

@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::{Envelope, Sql, dead_letters, outbox, published};
 use crate::store::relay::{
-    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, RelayVerbs, Waiting, binary, held, list,
-    number, ttl_ms, waiting_room,
+    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, Postponed, RelayVerbs, binary, held, list,
+    number, ttl_ms,
 };
+use crate::store::topics;
 
 impl RelayVerbs for Sqlite {
     async fn heartbeat(
@@ -118,67 +119,33 @@ impl RelayVerbs for Sqlite {
         Ok(done.rows_affected())
     }
 
-    async fn waiting(
-        conn: &mut SqliteConnection,
-        sql: &Sql,
-        partitions: &[u16],
-    ) -> sqlx::Result<Vec<Waiting>> {
-        let rooms = list(
-            partitions
-                .iter()
-                .map(|partition| waiting_room(*partition).into()),
-        );
-        let statement = format!(
-            "SELECT partition_no, topic, partition_key, available_at - {{now}} FROM {{outbox}} \
-             WHERE partition_no IN ({rooms}) AND attempts > 0"
-        );
-        let query = sqlx::query(sql.fill(&statement)).persistent(false);
-        let rows = query.fetch_all(conn).await?;
-        let waiting = |row: &SqliteRow| {
-            Ok(Waiting {
-                partition: crate::store::partition_of(row.try_get(0)?),
-                topic: row.try_get(1)?,
-                partition_key: row.try_get(2)?,
-                due_in: crate::store::millis(row.try_get(3)?),
-            })
-        };
-        rows.iter().map(waiting).collect()
-    }
-
     async fn due(
         conn: &mut SqliteConnection,
         sql: &Sql,
         due: Due<'_>,
     ) -> sqlx::Result<Vec<Envelope>> {
-        let marks = |names: &[String]| vec!["?"; names.len()].join(", ");
         let mut filter = String::new();
-        if !due.without_topics.is_empty() {
-            filter.push_str(&format!(
-                " AND topic NOT IN ({})",
-                marks(due.without_topics)
-            ));
+        if !due.topics.is_empty() {
+            let readable = topics::readable("o.topic", due.topics, literal);
+            filter = format!(" AND {readable} = 1");
         }
-        if !due.without_keys.is_empty() {
-            let keys = marks(due.without_keys);
-            filter.push_str(&format!(
-                " AND (partition_key IS NULL OR partition_key NOT IN ({keys}))"
-            ));
-        }
+        let [waits, route] =
+            ["w.topic", "o.topic"].map(|topic| topics::place(topic, due.routes, literal));
+        // With `+` the index of partitions, which leads to all that waits in one, is not looked at.
+        filter.push_str(&format!(
+            " AND NOT EXISTS (SELECT 1 FROM {{outbox}} AS w WHERE w.partition_key = o.partition_key AND w.attempts > 0 \
+             AND w.passable = 0 AND +w.partition_no = -1 - o.partition_no AND (w.topic = o.topic OR {waits} = {route}))"
+        ));
         let columns = outbox::ENVELOPE;
         let of_one = |partition: &u16| {
             format!(
-                "SELECT * FROM (SELECT {columns} FROM {{outbox}} WHERE partition_no = {partition}{filter} ORDER BY id LIMIT {})",
+                "SELECT * FROM (SELECT {columns} FROM {{outbox}} AS o WHERE o.partition_no = {partition}{filter} ORDER BY o.id LIMIT {})",
                 due.per_partition
             )
         };
         let each: Vec<_> = due.partitions.iter().map(of_one).collect();
         let statement = format!("{} LIMIT {}", each.join(" UNION ALL "), due.limit);
-        let mut query = sqlx::query(sql.fill(&statement)).persistent(false);
-        for _ in due.partitions {
-            for name in due.without_topics.iter().chain(due.without_keys) {
-                query = query.bind(name.clone());
-            }
-        }
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
         let rows = query.fetch_all(conn).await?;
         rows.iter().map(outbox::envelope_of).collect()
     }
@@ -221,20 +188,20 @@ impl RelayVerbs for Sqlite {
         relay: Uuid,
         lease: Lease,
         outbox_id: i64,
-        delay: Duration,
-        reason: &str,
+        how: Postponed<'_>,
     ) -> sqlx::Result<bool> {
         let statement = format!(
             "UPDATE {{outbox}} SET partition_no = -1 - partition_no, available_at = {{now}} + ?, \
-             attempts = attempts + 1, last_error = ? WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
+             attempts = min(attempts + 1, 32767), last_error = ?, passable = ? WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
             still_held(Fence {
                 relay,
                 leases: &[lease]
             })
         );
         let query = sqlx::query(sql.fill(&statement)).persistent(false);
-        let query = query.bind(ttl_ms(delay)).bind(reason.to_owned());
-        let query = query.bind(number(lease.partition)).bind(outbox_id);
+        let query = query.bind(ttl_ms(how.delay)).bind(how.reason.to_owned());
+        let query = query.bind(how.passable).bind(number(lease.partition));
+        let query = query.bind(outbox_id);
         Ok(query.execute(conn).await?.rows_affected() == 1)
     }
 
@@ -261,13 +228,15 @@ impl RelayVerbs for Sqlite {
         outbox_id: i64,
     ) -> sqlx::Result<Option<u16>> {
         let statement = format!(
-            "UPDATE {{outbox}} SET crashes = min(crashes + 1, 1000) WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
+            "UPDATE {{outbox}} SET crashes = CASE WHEN suspected_by = ? THEN crashes ELSE min(crashes + 1, 1000) END, \
+             suspected_by = ? WHERE partition_no = ? AND id = ? AND partition_no IN ({})",
             still_held(Fence {
                 relay,
                 leases: &[lease]
             })
         );
         let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let query = query.bind(lease.epoch).bind(lease.epoch);
         let query = query.bind(number(lease.partition)).bind(outbox_id);
         if query.execute(&mut *conn).await?.rows_affected() == 0 {
             return Ok(None);
@@ -278,6 +247,26 @@ impl RelayVerbs for Sqlite {
             .fetch_optional(conn)
             .await?;
         Ok(crashes.map(i16::unsigned_abs))
+    }
+
+    async fn acquit(
+        conn: &mut SqliteConnection,
+        sql: &Sql,
+        relay: Uuid,
+        lease: Lease,
+        outbox_id: i64,
+    ) -> sqlx::Result<()> {
+        let statement = format!(
+            "UPDATE {{outbox}} SET crashes = max(crashes - 1, 0), suspected_by = NULL \
+             WHERE partition_no = ? AND id = ? AND suspected_by = ? AND partition_no IN ({})",
+            still_held(Fence {
+                relay,
+                leases: &[lease]
+            })
+        );
+        let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let query = query.bind(number(lease.partition)).bind(outbox_id);
+        query.bind(lease.epoch).execute(conn).await.map(drop)
     }
 
     async fn notify(_: &mut SqliteConnection, _: &Sql) -> sqlx::Result<bool> {
@@ -308,6 +297,10 @@ impl RelayVerbs for Sqlite {
     async fn leases(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Vec<LeaseState>> {
         dead_letters::leases(conn, sql).await
     }
+}
+
+fn literal(hex: &str) -> String {
+    format!("CAST(x'{hex}' AS TEXT)")
 }
 
 fn still_held(fence: Fence<'_>) -> String {
