@@ -77,10 +77,9 @@ async fn a_key_that_waits_on_one_route_goes_on_on_another<DB: ShopDb>(db: TestDb
         refused.then(|| Delivery::rejected("not yet"))
     });
     let well = Memory::new();
-    let pause = Duration::from_millis(300);
     let relay = Running::start(
         brisk(shop.ledger.clone())
-            .route("mail.*", Route::to(mail.clone()).backoff(pause, pause))
+            .route("mail.*", once(mail.clone()))
             .route("numbers", well.clone()),
     );
     for number in 0..5 {
@@ -91,6 +90,13 @@ async fn a_key_that_waits_on_one_route_goes_on_on_another<DB: ShopDb>(db: TestDb
     eventually(SOON, async || well.len() == 5).await;
     assert!(mail.is_empty(), "later mails have passed the first");
     refuses.store(false, Ordering::SeqCst);
+    let now = match DB::NAME {
+        "PostgreSQL" => "now()",
+        "MySQL" => "utc_timestamp(6)",
+        _ => "0",
+    };
+    let due = format!("update effectively_outbox set available_at = {now}");
+    shop.db.execute(&due).await;
     shop.drained().await;
     relay.stop().await;
     for sink in [mail, well] {

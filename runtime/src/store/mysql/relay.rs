@@ -178,10 +178,10 @@ impl RelayVerbs for MySql {
         };
         let columns = outbox::ENVELOPE;
         let of_one = |partition: &u16| {
-            let parked = due.parked.contains(partition);
-            let parked = parked
-                .then(|| behind_parked(*partition))
-                .unwrap_or_default();
+            let parked = match due.parked.contains(partition) {
+                true => behind_parked(*partition),
+                false => String::new(),
+            };
             format!(
                 "(SELECT {columns} FROM {{outbox}} AS o FORCE INDEX (PRIMARY) \
                  WHERE o.partition_no = {partition}{filter}{parked} ORDER BY o.id LIMIT {})",
