@@ -86,13 +86,23 @@ impl Partitions {
         .collect()
     }
 
-    /// Keys of these may be parked now, or no longer: that is asked for before they are read, however a batch of them ends.
+    /// A key of these may be parked now: that is asked for before they are read, however a batch of them ends.
     pub(super) fn set_stale(&self, leases: &[Lease]) {
         let mut all = self.lock();
         for lease in leases {
             if let Some(held) = same(&mut all, *lease) {
                 held.parked = true;
                 held.stale = true;
+            }
+        }
+    }
+
+    /// Something that waited in these was moved: keys that were parked may be no longer.
+    pub(super) fn promoted(&self, leases: &[Lease]) {
+        let mut all = self.lock();
+        for lease in leases {
+            if let Some(held) = same(&mut all, *lease) {
+                held.stale |= held.parked;
             }
         }
     }

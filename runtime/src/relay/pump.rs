@@ -140,7 +140,7 @@ impl<DB: Dialect> Pump<DB> {
         // Forgotten only if the answer comes: what has become due since is looked for again.
         let promoted = self.shared.port.promote(&leases).await?;
         if promoted > 0 {
-            self.shared.partitions.set_stale(&leases);
+            self.shared.partitions.promoted(&leases);
         }
         self.shared.retries.forget_due(now);
         self.promote_at = now + self.shared.settings.poll;
