@@ -143,10 +143,10 @@ impl<DB: Dialect> Ledger<DB> {
     /// [`Unavailable`](ErrorKind::Unavailable), [`TablesMissing`](ErrorKind::TablesMissing) and
     /// [`Database`](ErrorKind::Database).
     pub async fn shared_scopes(&self) -> Result<Vec<ScopeUse>, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.session().await?;
         let shared = DB::shared_scopes(lent.conn(), self.sql()).await;
         let shared = shared.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.end_session(lent).await;
         Ok(shared)
     }
 
@@ -166,10 +166,10 @@ impl<DB: Dialect> Ledger<DB> {
     }
 
     async fn identity(&self) -> Result<Identity, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.session().await?;
         let identity = DB::identity(lent.conn(), self.sql()).await;
         let identity = identity.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.end_session(lent).await;
         Ok(identity)
     }
 
@@ -200,10 +200,10 @@ impl<DB: Dialect> Ledger<DB> {
     async fn note(&self, handler: &Handler) -> Result<(), Error> {
         let scopes = self.scopes().await?;
         let _writer = self.writers().turn().await?;
-        let mut lent = self.lend().await?;
+        let mut lent = self.session().await?;
         let others = DB::note_scope(lent.conn(), self.sql(), handler.scope, handler.place).await;
         let others = others.map_err(store::error::<DB>)?;
-        lent.give_back();
+        self.end_session(lent).await;
         scopes.noted(handler.scope);
         if !others.is_empty() {
             warn(handler.scope, handler.place);

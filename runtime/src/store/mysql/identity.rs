@@ -1,6 +1,6 @@
 //! The identity of the database, and the uses of scopes.
 
-use sqlx::{Connection, MySql, MySqlConnection, mysql::MySqlArguments, query::Query};
+use sqlx::{MySql, MySqlConnection};
 use uuid::Uuid;
 
 use super::Sql;
@@ -23,7 +23,7 @@ impl IdentityVerbs for MySql {
             None => {
                 let made = sql.fill("INSERT IGNORE INTO {identity} (one, id) VALUES (1, ?)");
                 let query = sqlx::query(made).persistent(false).bind(Uuid::new_v4());
-                committed(conn, query).await?;
+                query.execute(&mut *conn).await?;
                 // Another process may have been first.
                 read().fetch_one(conn).await?
             }
@@ -62,7 +62,7 @@ impl IdentityVerbs for MySql {
         );
         let query = sqlx::query(note).persistent(false);
         let query = query.bind(scope.to_owned()).bind(path.clone());
-        committed(conn, query.bind(place.to_owned())).await?;
+        query.bind(place.to_owned()).execute(&mut *conn).await?;
         let others = sql.fill(
             "SELECT place FROM {scopes} WHERE scope = ? AND path <> ? \
              AND seen_at > {now} - INTERVAL ? * 1000 MICROSECOND ORDER BY path",
@@ -78,14 +78,4 @@ impl IdentityVerbs for MySql {
         let rows: Vec<(String, String)> = query.fetch_all(conn).await?;
         Ok(rows.into_iter().map(scope_use).collect())
     }
-}
-
-/// A session that does not commit by itself would hold the row for whoever comes next.
-async fn committed(
-    conn: &mut MySqlConnection,
-    query: Query<'_, MySql, MySqlArguments>,
-) -> sqlx::Result<()> {
-    let mut tx = conn.begin().await?;
-    query.execute(&mut *tx).await?;
-    tx.commit().await
 }
