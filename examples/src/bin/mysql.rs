@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         effectively_examples::database_url("mysql", "mysql://user:password@localhost/database");
     let pool = MySqlPool::connect(&url).await?;
     let schema = "drop table if exists example_stock;
-                  create table example_stock (item varchar(20) primary key, pieces int not null);
+                  create table example_stock (item varchar(20) character set utf8mb4 primary key, pieces int not null);
                   insert into example_stock values ('lamp', 100), ('desk', 100)";
     sqlx::raw_sql(schema).execute(&pool).await?;
     let ledger = Ledger::builder(pool.clone())

@@ -32,12 +32,12 @@ trait Orders: TxParam<Db: Dialect> + Send {
     fn count(&mut self) -> impl Future<Output = sqlx::Result<i64>> + Send;
 }
 
-/// Here only the place holders differ.
+/// Here only the place holders and MySQL's word for text differ.
 macro_rules! orders {
-    ($($connection:ty, $insert:literal;)*) => {$(
+    ($($connection:ty, $text:literal, $insert:literal;)*) => {$(
         impl Orders for $connection {
             async fn create_table(&mut self) -> sqlx::Result<()> {
-                let create = "create table if not exists example_orders (item varchar(50) not null)";
+                let create = concat!("create table if not exists example_orders (item ", $text, " not null)");
                 sqlx::query(create).execute(self).await.map(drop)
             }
 
@@ -52,9 +52,9 @@ macro_rules! orders {
     )*};
 }
 orders! {
-    SqliteConnection, "insert into example_orders values (?)";
-    PgConnection, "insert into example_orders values ($1)";
-    MySqlConnection, "insert into example_orders values (?)";
+    SqliteConnection, "varchar(50)", "insert into example_orders values (?)";
+    PgConnection, "varchar(50)", "insert into example_orders values ($1)";
+    MySqlConnection, "varchar(50) character set utf8mb4", "insert into example_orders values (?)";
 }
 
 #[tokio::main]

@@ -207,12 +207,29 @@ impl OrderError {
         }
     }
 
+    /// What became of the request, and what its sender can do.
+    fn detail(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "nothing was done; send `Authorization: Bearer <user>`",
+            Self::PaymentRequired => {
+                "no order was placed, and a retry gets this answer again; send a new order with a new key"
+            }
+            Self::Failed | Self::Sql(_) => "nothing was stored; retry with the same key",
+            Self::Toolkit(_) => "nothing was changed; try again later",
+        }
+    }
+
     /// RFC 9457 problem+json.
     pub fn problem(&self) -> Vec<u8> {
-        let (title, code, status) = (self.to_string(), self.code(), self.status());
-        json!({ "type": "about:blank", "title": title, "status": status, "code": code })
-            .to_string()
-            .into_bytes()
+        json!({
+            "type": "about:blank",
+            "title": self.to_string(),
+            "status": self.status(),
+            "detail": self.detail(),
+            "code": self.code(),
+        })
+        .to_string()
+        .into_bytes()
     }
 }
 

@@ -54,8 +54,10 @@ impl Orders for PgConnection {
 
 impl Orders for MySqlConnection {
     async fn create_table(pool: &MySqlPool) -> sqlx::Result<()> {
+        // The database's own character set may be `latin1` or three bytes of UTF-8, and refuse an item that JSON can name.
         let create = "CREATE TABLE IF NOT EXISTS orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, \
-             customer VARCHAR(255) COLLATE utf8mb4_bin NOT NULL, item MEDIUMTEXT NOT NULL, quantity SMALLINT NOT NULL)";
+             customer VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+             item MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL, quantity SMALLINT NOT NULL)";
         sqlx::raw_sql(create).execute(pool).await.map(drop)
     }
 

@@ -173,6 +173,10 @@ pub fn assert_error(answer: &Answer, status: u16, code: &str) {
         (&problem["code"], &problem["status"]),
         (&code.into(), &status.into())
     );
+    for name in ["type", "title", "detail"] {
+        let text = problem[name].as_str().expect("a text");
+        assert!(!text.is_empty(), "{name}");
+    }
 }
 
 /// The answer says when to come back.

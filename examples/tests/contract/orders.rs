@@ -14,6 +14,7 @@ on_every_server!(
     a_server_says_that_it_is_well,
 );
 on_every_server!(and every database: orders_and_events_are_read_oldest_first);
+on_every_server!(axum alone on every database: an_item_keeps_its_characters_whatever_the_database_is_set_to);
 
 async fn a_body_that_is_no_order_is_refused_and_leaves_the_key_free<DB: TestServer>(
     shop: Shop<DB>,
@@ -71,6 +72,30 @@ async fn the_smallest_and_the_largest_order_are_taken<DB: TestServer>(shop: Shop
             (&item.into(), &quantity.into())
         );
     }
+}
+
+async fn an_item_keeps_its_characters_whatever_the_database_is_set_to<DB: TestServer>(
+    shop: Shop<DB>,
+) {
+    if DB::NAME == "MySQL" {
+        shop.db.execute("alter database character set latin1").await;
+        shop.db.execute("drop table orders").await;
+    }
+    // The one that makes the table.
+    let server = shop.another().await;
+    for (key, item) in ["teapot \u{1fad6}", "茶", "čaj \"'\\"].iter().enumerate() {
+        let order = json!({ "item": item, "quantity": 1 }).to_string();
+        let answer = server.ask(&key.to_string(), &order).await;
+        assert_eq!(answer.kind(), (201, false), "{answer:?}");
+    }
+    let listed = server.get("/orders", Some("ann")).await.json();
+    let items: Vec<_> = listed
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|order| &order["item"])
+        .collect();
+    assert_eq!(items, ["teapot \u{1fad6}", "茶", "čaj \"'\\"]);
 }
 
 async fn a_server_says_that_it_is_well<DB: TestServer>(shop: Shop<DB>) {
