@@ -71,7 +71,11 @@ impl<DB: Dialect> Ledger<DB> {
     ) -> Result<(), Error> {
         *tries += 1;
         let fault = DB::fault(&error);
-        if matches!(fault, Fault::Disconnected | Fault::WrongServer) {
+        let is_useless = matches!(
+            fault,
+            Fault::Disconnected | Fault::WrongServer | Fault::ForeignKeysOff
+        );
+        if is_useless {
             // Closed, and the others with it: after a restart or a failover the next one would be as bad.
             drop(lent);
             self.close_idle();
@@ -81,7 +85,7 @@ impl<DB: Dialect> Ledger<DB> {
         }
         let again = match fault {
             Fault::Conflict => *tries < CONFLICTS,
-            Fault::Disconnected | Fault::WrongServer => *tries < BROKEN,
+            _ if is_useless => *tries < BROKEN,
             _ => false,
         };
         if !again {

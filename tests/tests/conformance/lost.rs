@@ -18,6 +18,7 @@ on_every_database!([mysql, sqlite]
     a_duplicate_that_waits_elsewhere_meets_no_write_of_a_lost_call,
     a_connection_commits_again_for_its_next_borrower,
 );
+on_every_database!([mysql, sqlite] a_session_that_a_borrower_has_left_unfit_is_replaced);
 on_every_database!([mysql]
     nothing_is_written_after_a_commit_of_the_bodys_own,
     nothing_is_written_after_a_change_of_the_schema,
@@ -187,6 +188,35 @@ async fn a_connection_commits_again_for_its_next_borrower<DB: ShopDb>(db: TestDb
         assert!(shop.ledger.run(shop_key("b"), gives_up).await.is_err());
         shop.assert_healthy().await;
     }
+}
+
+async fn a_session_that_a_borrower_has_left_unfit_is_replaced<DB: ShopDb>(db: TestDb<DB>) {
+    let mut shop = Shop::open(db).await;
+    let left: &[&str] = match DB::NAME {
+        "MySQL" => &[
+            "begin",
+            "begin; insert into orders values ('left')",
+            "lock tables orders read",
+            "lock tables effectively_claims read",
+        ],
+        _ => &["begin", "begin; insert into orders values ('left')"],
+    };
+    for (n, sql) in left.iter().enumerate() {
+        for reuse in [false, true] {
+            shop.ledger = Ledger::builder(shop.db.pool_with(1, None))
+                .reuse_connections(reuse)
+                .build()
+                .expect("a ledger");
+            let mut borrowed = shop.ledger.pool().acquire().await.expect("a connection");
+            DB::execute(&mut borrowed, sql).await.expect("what is left");
+            drop(borrowed);
+            let next = shop.order(&format!("{n} {reuse}")).await;
+            assert!(!next.expect("the next call").is_replay(), "{sql}");
+            shop.assert_healthy().await;
+        }
+    }
+    let orders = 2 * left.len() as i64;
+    assert_eq!(shop.stored().await, (orders, orders, orders));
 }
 
 /// LOCK TABLES commits. The locks outlive every transaction, so a connection that went back with them would stop all others.

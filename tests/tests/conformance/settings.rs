@@ -30,6 +30,7 @@ on_every_database!([mysql]
 );
 on_every_database!([sqlite]
     pragmas_of_foreign_keys_in_a_body_do_not_meet_the_gate,
+    a_pragma_that_stays_costs_its_connection_and_no_later_call,
     an_error_that_a_trigger_raises_in_the_fence_is_not_taken_for_a_lost_transaction,
 );
 
@@ -505,6 +506,35 @@ async fn pragmas_of_foreign_keys_in_a_body_do_not_meet_the_gate<DB: ShopDb>(db: 
     let checked = checked.await.expect("an answer").into_result();
     assert_eq!(checked.expect("a response"), 0);
     shop.assert_healthy().await;
+}
+
+async fn a_pragma_that_stays_costs_its_connection_and_no_later_call<DB: ShopDb>(db: TestDb<DB>) {
+    let mut shop = Shop::open(db).await;
+    for reuse in [false, true] {
+        shop.ledger = Ledger::builder(shop.db.pool_with(1, None))
+            .reuse_connections(reuse)
+            .build()
+            .expect("a ledger");
+        for pragma in ["pragma query_only = on", "pragma foreign_keys = off"] {
+            let mut connection = shop.ledger.pool().acquire().await.expect("a connection");
+            DB::execute(&mut connection, pragma)
+                .await
+                .expect("a pragma");
+            drop(connection);
+            let next = shop.order(&format!("{pragma} {reuse}")).await;
+            assert!(!next.expect("the next call").is_replay());
+            shop.assert_healthy().await;
+        }
+        let body = async |tx: &mut DB::Connection| {
+            DB::execute(tx, "pragma query_only = on").await?;
+            Ok::<_, ShopError>(())
+        };
+        let key = format!("body {reuse}");
+        assert!(shop.ledger.run(shop_key(&key), body).await.is_err());
+        shop.assert_free(&key).await;
+        let next = shop.order(&format!("after the body {reuse}")).await;
+        assert!(!next.expect("the next call").is_replay());
+    }
 }
 
 async fn an_error_that_a_trigger_raises_in_the_fence_is_not_taken_for_a_lost_transaction<

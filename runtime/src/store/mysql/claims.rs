@@ -116,7 +116,8 @@ pub(super) async fn end_held(
     rows.first().map(holder_of).transpose()
 }
 
-/// A locking read outside a transaction, on MariaDB without the session's time limit. InnoDB counts whole seconds, so the wait may be up to one second longer.
+/// A locking read outside a transaction, on MariaDB without the session's time limit. InnoDB counts whole seconds, so the wait
+/// may be up to one second longer.
 pub(super) async fn await_holder(
     conn: &mut MySqlConnection,
     sql: &Sql,

@@ -121,6 +121,8 @@ impl Verbs for MySql {
             Some(1053 | 1317 | 1927 | 4031) => Fault::Disconnected,
             // A Galera node outside of its cluster; a server or a session that is read-only, as after a failover.
             Some(1047 | 1290 | 1792 | 1836) => Fault::WrongServer,
+            // Tables that a borrower has locked, a transaction that one has left open: any other session will do.
+            Some(1099 | 1100 | 1568) => Fault::WrongServer,
             // Too many connections, lock wait timeout, the time limit of a statement (MariaDB, MySQL).
             Some(1040 | 1205 | 1969 | 3024) => Fault::Unavailable,
             // `binlog_format = STATEMENT` and an isolation below repeatable read.
@@ -327,8 +329,7 @@ fn is_connection_exception(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code.starts_with("08"))
 }
 
-/// The session is read-only before the transaction begins: a default that is set inside would be too late for MySQL's `SET
-/// TRANSACTION`, and what ends the transaction must find it there.
+/// The session is read-only before its transaction begins, so that whatever ends the transaction finds it so.
 fn begin_at(isolation: Isolation) -> String {
     let level = match isolation {
         Isolation::ReadCommitted => "READ COMMITTED",
@@ -346,7 +347,8 @@ async fn begin_with(conn: &mut MySqlConnection, message: String) -> sqlx::Result
         .map(std::mem::forget)
 }
 
-/// After our own COMMIT or ROLLBACK, which must not begin another one (`completion_type`): sqlx counts down and queues a ROLLBACK, which finds nothing to do.
+/// After our own COMMIT or ROLLBACK: sqlx counts down and queues a ROLLBACK, which finds nothing to do. With another
+/// `completion_type` it would begin a transaction, or end the session.
 fn lower_depth(conn: &mut MySqlConnection) {
     <MySql as Database>::TransactionManager::start_rollback(conn);
 }

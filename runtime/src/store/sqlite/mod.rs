@@ -109,6 +109,10 @@ impl Verbs for Sqlite {
             Some(BUSY_SNAPSHOT) => Fault::Conflict,
             // SQLITE_BUSY and SQLITE_LOCKED with their extended codes; SQLITE_CANTOPEN.
             Some(code) if matches!(code & 0xFF, 5 | 6 | 14) => Fault::Unavailable,
+            // SQLITE_READONLY: `PRAGMA query_only` was left on, or the file cannot be written.
+            Some(code) if code & 0xFF == 8 => Fault::WrongServer,
+            // A borrower has left one open: any other connection will do.
+            Some(1) if refused.message().contains("within a transaction") => Fault::WrongServer,
             Some(CHECK_FAILED) => Fault::ForeignKeysOff,
             Some(1) if refused.message().contains("no such table") => Fault::TablesMissing,
             _ => Fault::Other,
