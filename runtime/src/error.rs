@@ -152,6 +152,15 @@ pub enum ErrorKind {
         needed: i64,
     },
 
+    /// The database user may not do what the toolkit needs. Nothing was committed.
+    #[error(
+        "the database user lacks a right on {on}; the table in \"Rights\" of the guide lists what a handler, a relay and a migration need"
+    )]
+    RightsMissing {
+        /// The table or routine, without its prefix, as far as the database names it.
+        on: &'static str,
+    },
+
     /// SQLite does not enforce foreign keys on this connection, and the toolkit's commit gate is one.
     #[error(
         "SQLite foreign keys are off on this connection; open the pool with `SqliteConnectOptions::foreign_keys(true)`, the default of sqlx"
@@ -266,6 +275,7 @@ impl Error {
             TooManyEvents { .. } => "too_many_events",
             TablesMissing => "tables_missing",
             SchemaVersion { .. } => "schema_version",
+            RightsMissing { .. } => "rights_missing",
             ForeignKeysOff => "foreign_keys_off",
             StatementBinlog => "statement_binlog",
             Settings(_) => "settings_invalid",

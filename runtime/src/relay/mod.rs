@@ -114,13 +114,17 @@ impl<DB: Dialect> Relay<DB> {
     /// A database or a sink that is down does not end it: it waits for them.
     ///
     /// # Errors
-    /// At its beginning: [`ErrorKind::TablesMissing`] and [`ErrorKind::SchemaVersion`].
+    /// At its beginning: [`ErrorKind::TablesMissing`], [`ErrorKind::SchemaVersion`], [`ErrorKind::RightsMissing`]; [`ErrorKind::Settings`] when the
+    /// connection works in no schema.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         match self.shared.port.check().await {
             Err(error)
                 if matches!(
                     error.kind(),
-                    ErrorKind::TablesMissing | ErrorKind::SchemaVersion { .. }
+                    ErrorKind::TablesMissing
+                        | ErrorKind::SchemaVersion { .. }
+                        | ErrorKind::RightsMissing { .. }
+                        | ErrorKind::Settings(_)
                 ) =>
             {
                 return Err(error);

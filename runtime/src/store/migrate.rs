@@ -46,6 +46,11 @@ where
             Err(MigrateError::Execute(sqlx::Error::PoolTimedOut)) => {
                 return Err(ErrorKind::Unavailable.into());
             }
+            Err(MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _))
+                if DB::fault(&source) == Fault::Forbidden =>
+            {
+                return Err(super::error::<DB>(source));
+            }
             Err(source) => {
                 drop(conn);
                 if tries == TRIES || !may_be_a_race::<DB>(&source) {

@@ -143,6 +143,8 @@ pub enum Fault {
     TablesMissing,
     /// MySQL only: the binary log cannot take what the isolation allows.
     StatementBinlog,
+    /// The user may not do it.
+    Forbidden,
     /// SQLite only: the gate would not hold.
     ForeignKeysOff,
     /// Anything else.
@@ -257,11 +259,18 @@ pub trait Verbs:
 /// The error that the engine reports for a failure outside the body.
 pub(crate) fn error<DB: Verbs>(source: sqlx::Error) -> Error {
     let kind = match DB::fault(&source) {
+        // SQLite has no other server: the file cannot be written.
+        Fault::WrongServer if DB::ONE_WRITER => ErrorKind::RightsMissing {
+            on: names::named_in(&source),
+        },
         Fault::Disconnected | Fault::WrongServer | Fault::Unavailable => ErrorKind::Unavailable,
         Fault::Conflict => ErrorKind::NotCommitted,
         Fault::TablesMissing => ErrorKind::TablesMissing,
         Fault::ForeignKeysOff => ErrorKind::ForeignKeysOff,
         Fault::StatementBinlog => ErrorKind::StatementBinlog,
+        Fault::Forbidden => ErrorKind::RightsMissing {
+            on: names::named_in(&source),
+        },
         Fault::Other => ErrorKind::Database,
     };
     error_as::<DB>(kind, source)

@@ -205,6 +205,20 @@ impl Names {
     }
 }
 
+/// The table or routine of ours that the database names when it refuses something. Its message is not kept: it may name users.
+pub(crate) fn named_in(refused: &sqlx::Error) -> &'static str {
+    let message = refused
+        .as_database_error()
+        .map(|refused| refused.message())
+        .unwrap_or_default();
+    let names = TABLES.iter().chain(&ROUTINES);
+    words(message)
+        .flat_map(|word| names.clone().filter(move |name| word.ends_with(**name)))
+        .max_by_key(|name| name.len())
+        .copied()
+        .unwrap_or("the schema, the file or the tables")
+}
+
 /// A text in pieces: words, and what is between them.
 fn words(mut text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {

@@ -27,6 +27,7 @@ mod purge;
 mod refusals;
 mod replay;
 mod reuse;
+mod rights;
 mod savepoint;
 mod schemas;
 mod session;

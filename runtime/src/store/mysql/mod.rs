@@ -116,6 +116,8 @@ impl Verbs for MySql {
         match number(error) {
             // Deadlock; MariaDB with `innodb_snapshot_isolation`, its default since 11.6: the record has changed since it was read.
             Some(1213 | 1020) => Fault::Conflict,
+            // On the database, a table, a column; a privilege of the server; on a routine.
+            Some(1044 | 1142 | 1143 | 1227 | 1370) => Fault::Forbidden,
             Some(1146) => Fault::TablesMissing,
             // The server is shutting down, or ended this session or its statement.
             Some(1053 | 1317 | 1927 | 4031) => Fault::Disconnected,

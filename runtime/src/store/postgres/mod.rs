@@ -119,6 +119,7 @@ impl Verbs for Postgres {
         }
         match code(error).as_deref() {
             Some("40001" | "40P01") => Fault::Conflict,
+            Some("42501") => Fault::Forbidden,
             Some("42P01" | "3F000") => Fault::TablesMissing,
             // The server is shutting down, was crashed by another session, or ended this one: an operator, or a limit on
             // transactions and sessions that are idle or long.

@@ -110,7 +110,7 @@ impl Verbs for Sqlite {
             // SQLITE_BUSY and SQLITE_LOCKED with their extended codes; SQLITE_CANTOPEN.
             Some(code) if matches!(code & 0xFF, 5 | 6 | 14) => Fault::Unavailable,
             // SQLITE_READONLY: `PRAGMA query_only` was left on, or the file cannot be written.
-            Some(code) if code & 0xFF == 8 => Fault::WrongServer,
+            Some(code) if code & 0xFF == READ_ONLY => Fault::WrongServer,
             // A borrower has left one open: any other connection will do.
             Some(1) if refused.message().contains("within a transaction") => Fault::WrongServer,
             Some(CHECK_FAILED) => Fault::ForeignKeysOff,
@@ -238,6 +238,7 @@ const WITNESS: &str = "SAVEPOINT effectively";
 const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
 
 const BUSY_SNAPSHOT: i32 = 517;
+const READ_ONLY: i32 = 8;
 const CHECK_FAILED: i32 = 275;
 
 /// The extended result code.
