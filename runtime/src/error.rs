@@ -105,12 +105,12 @@ pub enum ErrorKind {
 
     /// The handler's answer is larger than the ledger stores.
     #[error(
-        "the handler's answer is {bytes} bytes and more than the {limit} that the ledger stores; return a reference to the data, or raise `max_outcome_bytes`"
+        "the handler's answer is {bytes} bytes and more than the {limit} that the ledger stores; return a reference to the data, or raise `max_outcome_bytes` (on MySQL also `max_allowed_packet`)"
     )]
     OutcomeTooLarge {
         /// Size of the answer, in bytes.
         bytes: usize,
-        /// The ledger's limit, in bytes.
+        /// The ledger's limit, or the database's where that is smaller, in bytes.
         limit: usize,
     },
 
@@ -134,6 +134,18 @@ pub enum ErrorKind {
     #[error("a call may return at most {limit} events")]
     TooManyEvents {
         /// The largest number of events of one call.
+        limit: usize,
+    },
+
+    /// An event, or all events of a call where the database takes them in one message, is larger than the database takes.
+    #[error(
+        "the events of the call have {bytes} bytes where the database takes at most {limit} at once (an event with its headers; a topic, name or \
+         partition key; on Postgres all events and the answer): store large data elsewhere and return a reference, or on MySQL raise `max_allowed_packet`"
+    )]
+    EventTooLarge {
+        /// Size of what is too large, in bytes.
+        bytes: usize,
+        /// What the database takes, in bytes.
         limit: usize,
     },
 
@@ -272,6 +284,7 @@ impl Error {
             Streaming => "response_streaming",
             Encode(_) => "encode_failed",
             Decode => "decode_failed",
+            EventTooLarge { .. } => "event_too_large",
             TooManyEvents { .. } => "too_many_events",
             TablesMissing => "tables_missing",
             SchemaVersion { .. } => "schema_version",

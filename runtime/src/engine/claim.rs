@@ -157,7 +157,7 @@ impl<DB: Dialect> Claim<DB> {
             }
         };
         let traceparent = self.ledger.settings().traceparent();
-        let completion = Completion {
+        let mut completion = Completion {
             claim: self
                 .owner
                 .as_ref()
@@ -169,7 +169,9 @@ impl<DB: Dialect> Claim<DB> {
             patience: self.ledger.settings().unknown_commit_bound,
             literals: self.ledger.settings().payload_literals
                 || (recorded.is_payload_free() && events.is_empty()),
+            limits: self.ledger.limits(),
         };
+        completion.literals &= completion.fits_as_text();
         let ended = match fault::point("before_fence").await {
             Ok(()) if !self.is_open() => Err(Unfinished::Lost),
             Ok(()) => DB::complete(self.lent.conn(), self.ledger.sql(), &completion).await,
@@ -207,7 +209,11 @@ impl<DB: Dialect> Claim<DB> {
             }
             .into());
         }
-        recorded.encode(self.ledger.settings().max_outcome_bytes)
+        let limits = self.ledger.limits();
+        let limit = self.ledger.settings().max_outcome_bytes;
+        let outcome = recorded.encode(limit.min(limits.outcome()))?;
+        limits.check(&outcome, events)?;
+        Ok(outcome)
     }
 
     async fn committed(self, recorded: Arc<Recorded>) -> Answer {

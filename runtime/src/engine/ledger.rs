@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     model::Key,
-    store::{self, Dialect, Fault, InterruptedKey, SCHEMA_VERSION},
+    store::{self, Dialect, Fault, InterruptedKey, Limits, SCHEMA_VERSION},
 };
 
 /// The handle a service keeps: a pool and settings, cheap to clone. It is what the `tx` parameter of a handler becomes.
@@ -46,7 +46,7 @@ struct Inner<DB: Dialect> {
     pool: Pool<DB>,
     settings: Settings,
     /// Set once the tables were found, and are of a version that this library works with. From then on every name is qualified.
-    sql: OnceCell<DB::Sql>,
+    sql: OnceCell<(DB::Sql, Limits)>,
     /// Found at the first call of a handler. All ledgers of one database share it.
     scopes: OnceCell<Arc<Scopes>>,
     flights: Arc<Flights>,
@@ -168,8 +168,10 @@ impl<DB: Dialect> Ledger<DB> {
         };
         if !self.inner.sql.initialized() {
             let sql = Box::pin(self.find_tables(&mut lent)).await?;
+            let limits = DB::limits(lent.conn()).await;
+            let limits = limits.map_err(store::error::<DB>)?;
             // Another call may have been first. It found the same.
-            let _ = self.inner.sql.set(sql);
+            let _ = self.inner.sql.set((sql, limits));
         }
         Ok(lent)
     }
@@ -252,8 +254,17 @@ impl<DB: Dialect> Ledger<DB> {
 
     /// For whoever has a connection of [`lend`](Self::lend).
     pub(crate) fn sql(&self) -> &DB::Sql {
+        &self.found().0
+    }
+
+    /// What the database takes in one message.
+    pub(super) fn limits(&self) -> Limits {
+        self.found().1
+    }
+
+    fn found(&self) -> &(DB::Sql, Limits) {
         match self.inner.sql.get() {
-            Some(sql) => sql,
+            Some(found) => found,
             None => unreachable!("a connection is lent only after the tables were found"),
         }
     }

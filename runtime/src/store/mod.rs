@@ -18,6 +18,7 @@ use crate::{
 mod doctor;
 mod hex;
 mod identity;
+mod limits;
 mod migrate;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -33,6 +34,7 @@ mod topics;
 pub(crate) use self::{
     doctor::DoctorVerbs,
     identity::{Identity, IdentityVerbs},
+    limits::Limits,
     migrate::{SCHEMA_VERSION, migrate},
     names::{GivenNames, Names, Spelling, Statement},
     relay::{Due, Fence, Lease, Postponed, RelayVerbs},
@@ -101,6 +103,7 @@ pub struct Completion<'a> {
     pub(crate) traceparent: Option<&'a str>,
     /// Whether outcome and events may travel as text in the message that commits.
     pub(crate) literals: bool,
+    pub(crate) limits: Limits,
     /// How long the answer to COMMIT is waited for over a network, which may have gone silent.
     pub(crate) patience: Duration,
 }

@@ -7,7 +7,7 @@ use sqlx::{
     migrate::{Migrate, MigrateError, Migration},
 };
 
-use super::{Names, Spelling};
+use super::{Limits, Names, Spelling};
 
 /// The version of the tables: 0 while the first migration is unfinished, none where another tool has applied the files.
 pub(crate) const VERSION: &str =
@@ -37,6 +37,8 @@ pub trait SchemaVerbs: Database<Connection: Migrate> {
         options: &OptionsOf<Self>,
         claims: &str,
     ) -> impl Future<Output = sqlx::Result<FoundSchema>> + Send;
+    /// What the database takes in one message.
+    fn limits(conn: &mut Self::Connection) -> impl Future<Output = sqlx::Result<Limits>> + Send;
     /// Creates the schema that the builder was given, unless it is there.
     fn create_schema(
         conn: &mut Self::Connection,

@@ -32,6 +32,7 @@ mod savepoint;
 mod schemas;
 mod session;
 mod settings;
+mod sizes;
 mod swallowed;
 mod unkeyed;
 mod wait;

@@ -31,7 +31,7 @@ pub(super) async fn stage(
     end: &Completion<'_>,
 ) -> sqlx::Result<()> {
     let mut ids = end.event_ids();
-    for events in end.events.chunks(ROWS_PER_STATEMENT) {
+    for events in end.chunks(ROWS_PER_STATEMENT) {
         let row = format!("(?, ?, ?, ?, ?, ?, ?, ?, {CLOCK}, {CLOCK} + INTERVAL ? MICROSECOND)");
         let text = format!(
             "INSERT INTO {} {COLUMNS} VALUES {}",

@@ -8,7 +8,7 @@ use sqlx::{
 };
 
 use super::number;
-use crate::store::{FoundSchema, Names, SchemaVerbs, Spelling};
+use crate::store::{FoundSchema, Limits, Names, SchemaVerbs, Spelling};
 
 /// One lock per database, waited for at most a minute.
 const LOCK: &str = "SELECT GET_LOCK(LEFT(CONCAT('effectively migrates ', ?), 64), 60)";
@@ -36,6 +36,17 @@ impl SchemaVerbs for MySql {
         Ok(FoundSchema {
             changed: schema.as_deref() != options.get_database(),
             schema,
+        })
+    }
+
+    // A session cannot change it. The columns of the outbox are TEXT.
+    async fn limits(conn: &mut MySqlConnection) -> sqlx::Result<Limits> {
+        let packet = "SELECT CAST(@@SESSION.max_allowed_packet AS SIGNED)";
+        let packet: i64 = raw_sql(packet).fetch_one(conn).await?.try_get(0)?;
+        Ok(Limits {
+            message: usize::try_from(packet).unwrap_or_default(),
+            text: 65_535,
+            all_at_once: false,
         })
     }
 

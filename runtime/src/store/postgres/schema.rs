@@ -7,7 +7,7 @@ use sqlx::{
     raw_sql,
 };
 
-use crate::store::{FoundSchema, Names, SchemaVerbs, Spelling};
+use crate::store::{FoundSchema, Limits, Names, SchemaVerbs, Spelling};
 
 /// Whether it changed: the search path begins as `reset_val`, which holds what role, database and start-up options set. Another role
 /// means another `"$user"` in it.
@@ -30,6 +30,15 @@ impl SchemaVerbs for Postgres {
         Ok(FoundSchema {
             schema: found.try_get(0)?,
             changed: found.try_get(1)?,
+        })
+    }
+
+    // A message, and each value in it, is less than 1 GiB.
+    async fn limits(_: &mut PgConnection) -> sqlx::Result<Limits> {
+        Ok(Limits {
+            message: (1 << 30) - 1,
+            text: usize::MAX,
+            all_at_once: true,
         })
     }
 

@@ -6,7 +6,7 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 
-use crate::store::{FoundSchema, Names, SchemaVerbs, Spelling};
+use crate::store::{FoundSchema, Limits, Names, SchemaVerbs, Spelling};
 
 impl SchemaVerbs for Sqlite {
     const SPELLING: Spelling = Spelling::Sqlite;
@@ -20,6 +20,15 @@ impl SchemaVerbs for Sqlite {
         Ok(FoundSchema {
             schema: Some("main".to_owned()),
             changed: false,
+        })
+    }
+
+    // SQLITE_MAX_LENGTH, of a row.
+    async fn limits(_: &mut SqliteConnection) -> sqlx::Result<Limits> {
+        Ok(Limits {
+            message: 1_000_000_000,
+            text: usize::MAX,
+            all_at_once: false,
         })
     }
 
