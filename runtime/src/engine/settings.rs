@@ -100,8 +100,8 @@ impl<DB: Dialect> LedgerBuilder<DB> {
         }
     }
 
-    /// The schema of the tables, on Postgres; on MySQL the database; on SQLite the name of an attached file. Default: the one that a
-    /// new connection of the pool works in, found once. Any word will do, also one that SQL reserves: names are always quoted.
+    /// The schema of the tables, on Postgres; on MySQL the database. Default: the one that a new connection of the pool works in,
+    /// found once. Any word will do, also one that SQL reserves: names are always quoted. SQLite has none, and the builder refuses it.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
@@ -188,7 +188,7 @@ impl<DB: Dialect> LedgerBuilder<DB> {
     /// The ledger.
     ///
     /// # Errors
-    /// [`ErrorKind::Settings`] when a name is no plain identifier, the retention is under a millisecond or over 100 years, or
+    /// [`ErrorKind::Settings`] when a name is no plain identifier, a schema is given on SQLite, the retention is under a millisecond or over 100 years, or
     /// the wait is over a minute.
     pub fn build(mut self) -> Result<Ledger<DB>, Error> {
         const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
@@ -200,7 +200,7 @@ impl<DB: Dialect> LedgerBuilder<DB> {
         if self.settings.wait > Duration::from_secs(60) {
             return Err(ErrorKind::Settings("a duplicate waits at most one minute").into());
         }
-        self.settings.names = GivenNames::new(self.schema, self.prefix)?;
+        self.settings.names = GivenNames::new::<DB>(self.schema, self.prefix)?;
         Ok(Ledger::with(self.pool, self.settings))
     }
 }

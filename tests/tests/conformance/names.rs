@@ -10,6 +10,7 @@ on_every_database!(
     a_name_that_needs_quotes_is_refused
 );
 on_every_database!([postgres] everything_works_in_a_schema_of_its_own, a_reserved_word_names_a_schema_and_a_prefix);
+on_every_database!([sqlite] a_schema_is_refused_where_it_would_be_another_file);
 on_every_database!([mysql] a_reserved_word_names_a_database);
 
 async fn everything_works_under_another_prefix<DB: ShopDb>(db: TestDb<DB>) {
@@ -22,6 +23,12 @@ async fn everything_works_in_a_schema_of_its_own<DB: ShopDb>(db: TestDb<DB>) {
         .schema("toolkit")
         .table_prefix("once_");
     works(db, ledger.build().expect("a ledger"), "toolkit.once_").await;
+}
+
+/// A commit over two files is not atomic in WAL mode.
+async fn a_schema_is_refused_where_it_would_be_another_file<DB: ShopDb>(db: TestDb<DB>) {
+    let ledger = Ledger::builder(db.pool().clone()).schema("toolkit");
+    assert!(matches!(refused(ledger.build()), ErrorKind::Settings(_)));
 }
 
 /// Every one of them is refused where it stands without quotes.

@@ -58,7 +58,10 @@ impl<DB: ShopDb> Elsewhere<DB> {
                     ledger.migrate().await.expect("tables in the schema");
                 }
                 Self {
-                    goes: "set search_path to elsewhere".into(),
+                    // A temporary table is found before all that the path names.
+                    goes: "create temp table if not exists effectively_outbox (n int); \
+                           create temp table if not exists effectively_claims (n int); set search_path to elsewhere"
+                        .into(),
                     prefix: "elsewhere.".into(),
                     _database: None,
                 }

@@ -1,10 +1,6 @@
 //! Where the tables are, and their migrations.
 
-use sqlx::{
-    Sqlite, SqliteConnection,
-    migrate::{Migrate, MigrateError},
-    sqlite::SqliteConnectOptions,
-};
+use sqlx::{Sqlite, SqliteConnection, migrate::MigrateError, sqlite::SqliteConnectOptions};
 
 use crate::store::{FoundSchema, Limits, Names, SchemaVerbs, Spelling};
 
@@ -32,9 +28,8 @@ impl SchemaVerbs for Sqlite {
         })
     }
 
-    async fn create_schema(conn: &mut SqliteConnection, names: &Names) -> Result<(), MigrateError> {
-        conn.create_schema_if_not_exists(&names.quoted(names.schema()))
-            .await
+    async fn create_schema(_: &mut SqliteConnection, _: &Names) -> Result<(), MigrateError> {
+        Ok(())
     }
 
     // There is none: what a second process meets is tried again.
