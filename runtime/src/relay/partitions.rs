@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{model::backoff::jittered, store::Lease};
+use crate::{
+    fault::{Bug, is_planted},
+    model::backoff::jittered,
+    store::Lease,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Partitions(Mutex<BTreeMap<u16, Held>>);
@@ -209,8 +213,10 @@ impl Partitions {
         let mut all = self.lock();
         let mut lost = Vec::new();
         all.retain(|partition, held| {
-            let ours =
-                |lease: &&Lease| lease.partition == *partition && lease.epoch == held.lease.epoch;
+            let same_epoch = |lease: &Lease| {
+                lease.epoch == held.lease.epoch || is_planted(Bug::RenewalIgnoresEpoch)
+            };
+            let ours = |lease: &&Lease| lease.partition == *partition && same_epoch(lease);
             let still = leases.iter().any(|lease| ours(&lease));
             if still {
                 held.until = until;
