@@ -41,6 +41,15 @@ impl<DB: TestServer> TestDb<DB> {
             Some(url) => (url, Disposal::LeftToOthers),
             None => DB::create().await,
         };
+        Self::open(url, disposal)
+    }
+
+    /// A database that somebody else has made and will end, on whatever server.
+    pub fn at(url: &str) -> Self {
+        Self::open(url.to_owned(), Disposal::LeftToOthers)
+    }
+
+    fn open(url: String, disposal: Disposal) -> Self {
         let options = DB::options(&url);
         let pool = pool_options(POOL_SIZE).connect_lazy_with(options.clone());
         let admin = pool_options(2).connect_lazy_with(options);

@@ -2,17 +2,17 @@
 //! processes that are killed and replaced.
 
 use std::future::pending;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use effectively::Ledger;
 use effectively::fault::{AFTER_PUBLISH, Action, arm};
-use effectively::{ErrorKind, Failure, Ledger};
 use effectively_tests::{TestDb, Worker, eventually};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::history::{End, History, Line};
+use crate::history::{History, Line, began, ended};
 use crate::marks::{Answer, BOUND, Body, key_of, mark_of};
-use crate::shop::{ShopDb, ShopError, insert, shop_key};
+use crate::shop::{ShopDb, insert, shop_key};
 use crate::{deliveries, marks, payments};
 
 /// The last shift of a process is worked to its end, the others are killed in the middle.
@@ -187,48 +187,8 @@ fn body(dice: &mut Dice) -> Body {
     }
 }
 
-pub fn began(mark: &str) -> Line {
-    Line::Began {
-        mark: mark.to_owned(),
-        at: now(),
-    }
-}
-
-pub fn ended(mark: &str, answer: Result<Answer, ()>) -> (Line, End) {
-    let end = match answer {
-        Err(()) => End::Failed("panicked".into()),
-        Ok(Ok(outcome)) => {
-            let replay = outcome.is_replay();
-            let answer = outcome.into_result().expect("a mark");
-            if replay {
-                End::Replayed(answer)
-            } else {
-                End::Ran(answer)
-            }
-        }
-        Ok(Err(Failure::Handler(ShopError::GaveUp))) => End::Failed("gave up".into()),
-        Ok(Err(Failure::Handler(_))) => End::Failed("broken".into()),
-        Ok(Err(Failure::Toolkit(error))) => match error.kind() {
-            ErrorKind::CommitUnknown => End::Unknown,
-            ErrorKind::Unavailable | ErrorKind::NotCommitted => End::Failed("broken".into()),
-            other => End::Failed(format!("{other:?}")),
-        },
-    };
-    let line = Line::Ended {
-        mark: mark.to_owned(),
-        at: now(),
-        end: end.clone(),
-    };
-    (line, end)
-}
-
 fn say(line: &Line) {
     Worker::say(serde_json::to_string(line).expect("a line as JSON"));
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_micros() as u64)
 }
 
 /// The same throws each time.

@@ -4,9 +4,9 @@
 use effectively::Ledger;
 use effectively_tests::{TestDb, Worker, eventually, on_every_database};
 
-use crate::history::{End, History};
+use crate::history::{End, History, began, ended};
 use crate::marks::{BOUND, Body, mark_of};
-use crate::mixed_work::{Shift, began, ended, history_of, open, order, work};
+use crate::mixed_work::{Shift, history_of, open, order, work};
 use crate::shop::ShopDb;
 use crate::{deliveries, payments};
 
