@@ -6,16 +6,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use effectively::sink::Memory;
-use effectively::{ErrorKind, Ledger, Relay};
-use effectively_tests::{TestDb, TestServer, eventually, is_set};
+use effectively::{ErrorKind, Failure, Ledger, Relay};
+use effectively_tests::{TestDb, TestServer, Worker, eventually, is_set};
 use futures_util::FutureExt;
 use sqlx::types::Uuid;
 use sqlx::{ConnectOptions, MySql};
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+use crate::history::End;
 use crate::load::{CONNECTIONS, ENOUGH, Load};
 use crate::marks::{Body, answered, mark_of, open, order, order_as};
-use crate::shop::{SOON, kind};
+use crate::mixed_work::{self, Shift, history_of, judge, work};
+use crate::shop::{SOON, ShopError, kind};
 
 const VARIABLE: &str = "EFFECTIVELY_TEST_GALERA";
 
@@ -29,6 +32,29 @@ fn callers_on_all_nodes_keep_what_they_were_told() {
         load.succeeds(3 * ENOUGH).await;
         cluster.is_even().await;
         load.check(&cluster.nodes[2]).await;
+    });
+}
+
+/// Processes that are killed, bodies that fail, connections that break, and a relay each.
+#[test]
+fn the_mixed_work_of_all_nodes_keeps_its_history() {
+    if let Some(shift) = Worker::input::<Shift>() {
+        return runtime().block_on(async {
+            // The node of the parent's choice.
+            work(TestDb::<MySql>::new().await, shift, true).await;
+        });
+    }
+    run_on(async |cluster| {
+        mixed_work::open(TestDb::<MySql>::at(cluster.nodes[0].url())).await;
+        cluster.is_even().await;
+        let history = history_of(&cluster.nodes).await;
+        cluster.is_even().await;
+        let history = judge(history, &cluster.nodes[1]).await;
+        let [received, _] = history.received;
+        let ran = history.count(|end| matches!(end, Some(End::Ran(_))));
+        let replayed = history.count(|end| matches!(end, Some(End::Replayed(_))));
+        let counts = (ran, replayed, received);
+        assert!(ran >= 10 && replayed >= 20 && received >= 30, "{counts:?}");
     });
 }
 
@@ -48,10 +74,11 @@ fn a_key_on_three_nodes_at_once_executes_once() {
             for answer in calls.join_all().await {
                 match answer {
                     Ok(outcome) => ran += usize::from(!outcome.is_replay()),
+                    // What another node commits ends the transactions that it meets, in the body or at their end.
+                    Err(Failure::Handler(ShopError::Sql(_))) => refused += 1,
                     Err(_) => {
-                        let kind = kind(&answer);
                         let told = [ErrorKind::NotCommitted, ErrorKind::InFlight].map(Some);
-                        assert!(told.contains(&kind), "{answer:?}");
+                        assert!(told.contains(&kind(&answer)), "{answer:?}");
                         refused += 1;
                     }
                 }
@@ -103,24 +130,6 @@ fn a_node_without_quorum_is_unavailable_and_comes_back() {
     });
 }
 
-#[test]
-fn all_nodes_may_migrate_at_once() {
-    run_on(async |cluster| {
-        let mut migrations = JoinSet::new();
-        for pool in cluster.pools() {
-            migrations.spawn(async move { Ledger::new(pool).migrate().await });
-        }
-        for migrated in migrations.join_all().await {
-            migrated.expect("the toolkit's tables");
-        }
-        cluster.is_even().await;
-        for pool in cluster.pools() {
-            let pending = Ledger::new(pool).outbox().pending().await;
-            assert_eq!(pending.expect("the outbox"), 0);
-        }
-    });
-}
-
 /// One database, by way of each node.
 struct Cluster {
     nodes: Vec<TestDb<MySql>>,
@@ -130,8 +139,7 @@ struct Cluster {
 /// With the tables of the toolkit and of the suite.
 fn run(test: impl AsyncFnOnce(&Cluster)) {
     run_on(async |cluster| {
-        let url = cluster.nodes[0].url().to_owned();
-        open(TestDb::<MySql>::at(&url)).await;
+        open(TestDb::<MySql>::at(cluster.nodes[0].url())).await;
         cluster.is_even().await;
         test(cluster).await;
     });
@@ -142,11 +150,7 @@ fn run_on(test: impl AsyncFnOnce(&Cluster)) {
         return;
     }
     let _turn = turn();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build();
-    runtime.expect("a runtime").block_on(async {
+    runtime().block_on(async {
         let cluster = Cluster::open().await;
         let ended = tokio::time::timeout(Duration::from_secs(200), test(&cluster));
         let ended = AssertUnwindSafe(ended).catch_unwind().await;
@@ -159,6 +163,12 @@ fn run_on(test: impl AsyncFnOnce(&Cluster)) {
         let drop = format!("drop database {}", cluster.name);
         cluster.nodes[0].execute(&drop).await;
     });
+}
+
+fn runtime() -> Runtime {
+    let mut runtime = Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(4).enable_all().build();
+    runtime.expect("a runtime")
 }
 
 /// A node without quorum is everybody's: one test at a time.

@@ -57,7 +57,7 @@ async fn is_found_out<DB: ShopDb>(
         return work(db, shift, false).await;
     }
     let db = open(db).await;
-    let history = history_of(&db).await;
+    let history = history_of(std::slice::from_ref(&db)).await;
     let found = history.check(&deliveries::delivered(&db).await);
     let is_that = |found: &String| as_what.into_iter().any(|what| found.contains(what));
     assert!(
