@@ -4,6 +4,8 @@
 #[cfg(not(feature = "fault-points"))]
 use crate::model::KeyHash;
 
+#[cfg(all(feature = "fault-points", any(feature = "postgres", feature = "mysql")))]
+pub(crate) use self::planted::in_time;
 #[cfg(feature = "fault-points")]
 pub(crate) use self::{
     armed::point,
@@ -30,6 +32,14 @@ pub enum Bug {
     ClaimOfOneProcess,
     /// A relay removes an event whether its sink took it or not.
     SettlesUnpublished,
+    /// A relay takes a lease that came back to it for the one that it had.
+    RenewalIgnoresEpoch,
+    /// The two statements that move a row to another table are two transactions.
+    MovesInTwoTransactions,
+    /// The mark of an interrupted key is written over the answer of another call.
+    InterruptionOverwrites,
+    /// Expiry is decided by the clock of the process.
+    ProcessClock,
 }
 
 #[cfg(not(feature = "fault-points"))]
@@ -45,6 +55,14 @@ pub(crate) const fn is_planted(_: Bug) -> bool {
 #[cfg(not(feature = "fault-points"))]
 pub(crate) const fn in_hash(hash: KeyHash) -> KeyHash {
     hash
+}
+
+#[cfg(all(
+    not(feature = "fault-points"),
+    any(feature = "postgres", feature = "mysql")
+))]
+pub(crate) const fn in_time(statement: String, _: &str, _: &str) -> String {
+    statement
 }
 
 #[cfg(feature = "fault-points")]
@@ -157,6 +175,20 @@ mod planted {
     /// Whether the algorithm is to have it.
     pub(crate) fn is_planted(bug: Bug) -> bool {
         PLANTED.get() == Some(&bug)
+    }
+
+    /// A statement that asks the database for its time by `now`: with one of the bugs, the process says what time it is, in the
+    /// words of `since_1970`, in which `{}` is a number of seconds.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn in_time(statement: String, now: &str, since_1970: &str) -> String {
+        if !is_planted(Bug::ProcessClock) {
+            return statement;
+        }
+        let elapsed = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default();
+        let seconds = elapsed.as_secs().to_string();
+        statement.replace(now, &since_1970.replace("{}", &seconds))
     }
 
     /// What a key is claimed under: with one of the bugs, not its hash.

@@ -41,6 +41,15 @@ impl<DB: TestServer> TestDb<DB> {
             Some(url) => (url, Disposal::LeftToOthers),
             None => DB::create().await,
         };
+        Self::open(url, disposal)
+    }
+
+    /// A database that somebody else has made and will end, on whatever server.
+    pub fn at(url: &str) -> Self {
+        Self::open(url.to_owned(), Disposal::LeftToOthers)
+    }
+
+    fn open(url: String, disposal: Disposal) -> Self {
         let options = DB::options(&url);
         let pool = pool_options(POOL_SIZE).connect_lazy_with(options.clone());
         let admin = pool_options(2).connect_lazy_with(options);
@@ -96,7 +105,15 @@ impl<DB: TestServer> TestDb<DB> {
 
     /// Starts this test once more as another process on this database. There [`Worker::input`] gives back `input`.
     pub fn worker<T: Serialize>(&self, input: &T) -> Worker {
-        Worker::spawn_on(Some(&self.url), input)
+        Worker::spawn_on(Some(&self.url), None, input)
+    }
+
+    /// The same, with a clock that is off by so much: `+2d`, `-3h`.
+    ///
+    /// # Panics
+    /// Without the variable `EFFECTIVELY_TEST_FAKETIME`. Ask [`is_set`](crate::is_set) first.
+    pub fn worker_off_by<T: Serialize>(&self, clock: &str, input: &T) -> Worker {
+        Worker::spawn_on(Some(&self.url), Some(clock), input)
     }
 
     /// Runs statements from outside the code under test.

@@ -5,9 +5,10 @@
 //! | [`on_every_database!`] | one generic test, run on PostgreSQL, MySQL/MariaDB and SQLite |
 //! | [`TestDb`] | a database of its own for each test, on each of them |
 //! | [`Proxy`] | the network between: delay, round trips counted on the wire, lost replies and requests, silence |
-//! | [`Worker`] | the test's second process: talk to it, kill it |
+//! | [`Worker`] | the test's second process: talk to it, kill it, set its clock |
 //! | [`eventually`], [`cancel_after`], [`poll_times`] | waiting with a bound, and giving up at a chosen point |
 //! | [`LogCapture`] | everything that was logged, to be searched |
+//! | [`rows`], [`NamedTest`] | a page of documentation that says which test holds what |
 //!
 //! The kit knows sqlx and nothing of the toolkit under test: a mistake there cannot hide here.
 //!
@@ -29,6 +30,7 @@ mod bounds;
 mod db;
 mod logs;
 mod matrix;
+mod pages;
 mod proxy;
 mod server;
 mod worker;
@@ -36,7 +38,8 @@ mod worker;
 pub use bounds::{Answer, cancel_after, eventually, poll_times};
 pub use db::TestDb;
 pub use logs::LogCapture;
-pub use matrix::{available, run};
+pub use matrix::{available, is_set, run};
+pub use pages::{NamedTest, rows};
 pub use proxy::Proxy;
 pub use server::{Disposal, OptionsOf, TestServer, is_mariadb, process_list};
 pub use worker::Worker;

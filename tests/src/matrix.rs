@@ -95,9 +95,14 @@ pub fn run<DB: TestServer>(test: impl AsyncFnOnce(TestDb<DB>)) {
 /// # Panics
 /// If the servers were promised (`EFFECTIVELY_TEST_SERVERS=1`) and this one is missing: a skipped test is no passed test.
 pub fn available<DB: TestServer>() -> bool {
-    let Some(variable) = DB::VARIABLE else {
-        return true;
-    };
+    DB::VARIABLE.is_none_or(is_set)
+}
+
+/// Whether a test that needs what this variable names can run. If not, says so where it is seen.
+///
+/// # Panics
+/// If the servers were promised (`EFFECTIVELY_TEST_SERVERS=1`) and this one is missing: a skipped test is no passed test.
+pub fn is_set(variable: &str) -> bool {
     if env::var_os(variable).is_some_and(|url| !url.is_empty()) {
         return true;
     }

@@ -214,7 +214,7 @@ impl<DB: Dialect> Pump<DB> {
         for idle in idle {
             let Some(events) = of_partition.remove(&idle.lease.partition) else {
                 if step.is_some() && !cut {
-                    self.shared.partitions.trust(idle.lease.partition);
+                    self.shared.partitions.trust(idle.lease);
                 }
                 continue;
             };

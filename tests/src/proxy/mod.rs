@@ -38,10 +38,10 @@ impl Proxy {
         let address = listener.local_addr().expect("its address");
         let (bell, woken) = UnixStream::pair().expect("a pair of sockets");
         bell.set_nonblocking(true).expect("a socket that is open");
-        let line = Arc::new(Line::new(bell));
+        let line = Arc::new(Line::new(server, bell));
         let (joined, joining) = mpsc::channel();
         let shared = line.clone();
-        thread::spawn(move || accept(&listener, server, &shared, &joined));
+        thread::spawn(move || accept(&listener, &shared, &joined));
         let shared = line.clone();
         thread::spawn(move || carry(&shared, &joining, &woken));
         Self { address, line }
@@ -50,6 +50,11 @@ impl Proxy {
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads connections to another server from now on. Those that are open stay where they are.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.line.server() = server;
     }
 
     /// From now on, each chunk takes this long, in either direction. A round trip takes twice as long.
@@ -127,6 +132,8 @@ impl Drop for Proxy {
 /// What all connections of one proxy share.
 #[derive(Debug)]
 struct Line {
+    /// Where new connections go.
+    server: Mutex<SocketAddr>,
     delay_nanos: AtomicU64,
     flights: AtomicUsize,
     trap: Mutex<Option<Trap>>,
@@ -139,8 +146,9 @@ struct Line {
 }
 
 impl Line {
-    fn new(bell: UnixStream) -> Self {
+    fn new(server: SocketAddr, bell: UnixStream) -> Self {
         Self {
+            server: Mutex::new(server),
             delay_nanos: AtomicU64::default(),
             flights: AtomicUsize::default(),
             trap: Mutex::default(),
@@ -158,6 +166,10 @@ impl Line {
     /// When the bell is full of bytes, the thread wakes up anyway.
     fn ring(&self) {
         let _ = (&self.bell).write(&[1]);
+    }
+
+    fn server(&self) -> MutexGuard<'_, SocketAddr> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trap(&self) -> MutexGuard<'_, Option<Trap>> {
@@ -182,23 +194,19 @@ impl Line {
 }
 
 /// One client after the other, until the proxy is gone.
-fn accept(listener: &TcpListener, server: SocketAddr, line: &Line, joined: &Sender<Link>) {
+fn accept(listener: &TcpListener, line: &Line, joined: &Sender<Link>) {
     for client in listener.incoming() {
         if line.gone.load(Ordering::SeqCst) {
             return;
         }
         // A server that is down looks like one: the client's socket is dropped, and closed by that.
-        let _ = client.and_then(|client| join(client, server, line, joined));
+        let _ = client.and_then(|client| join(client, line, joined));
     }
 }
 
-fn join(
-    client: TcpStream,
-    server: SocketAddr,
-    line: &Line,
-    joined: &Sender<Link>,
-) -> io::Result<()> {
-    let server = TcpStream::connect(server)?;
+fn join(client: TcpStream, line: &Line, joined: &Sender<Link>) -> io::Result<()> {
+    let address = *line.server();
+    let server = TcpStream::connect(address)?;
     for socket in [&client, &server] {
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;

@@ -1,5 +1,6 @@
 //! `Worker`: the test's second process, which can be killed.
 
+mod clock;
 mod role;
 mod signal;
 mod transcript;
@@ -95,10 +96,15 @@ impl Worker {
     /// # Panics
     /// If called from another thread than the test's own, whose name is the test's.
     pub fn spawn<T: Serialize>(input: &T) -> Self {
-        Self::spawn_on(None, input)
+        Self::spawn_on(None, None, input)
     }
 
-    pub(crate) fn spawn_on<T: Serialize>(database: Option<&str>, input: &T) -> Self {
+    /// `clock`: how far its clock is off.
+    pub(crate) fn spawn_on<T: Serialize>(
+        database: Option<&str>,
+        clock: Option<&str>,
+        input: &T,
+    ) -> Self {
         assert!(
             env::var_os(role::VARIABLE).is_none(),
             "a worker started a worker: the test must ask `Worker::input` first"
@@ -119,6 +125,7 @@ impl Worker {
                 "--include-ignored",
             ])
             .env(role::VARIABLE, role.to_variable())
+            .envs(clock.map(clock::off_by).into_iter().flatten())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

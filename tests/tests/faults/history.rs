@@ -4,10 +4,13 @@
 //! one, and a replay an answer that another operation made. What was cut off may have happened or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use effectively::{ErrorKind, Failure};
 use serde::{Deserialize, Serialize};
 
-use crate::marks::{Book, key_of};
+use crate::marks::{Answer, Book, key_of};
+use crate::shop::ShopError;
 
 /// One line of the history, as a process writes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +40,46 @@ pub enum End {
     Failed(String),
     /// The caller was told that it is not known.
     Unknown,
+}
+
+pub fn began(mark: &str) -> Line {
+    Line::Began {
+        mark: mark.to_owned(),
+        at: now(),
+    }
+}
+
+pub fn ended(mark: &str, answer: Result<Answer, ()>) -> (Line, End) {
+    let end = match answer {
+        Err(()) => End::Failed("panicked".into()),
+        Ok(Ok(outcome)) => {
+            let replay = outcome.is_replay();
+            let answer = outcome.into_result().expect("a mark");
+            if replay {
+                End::Replayed(answer)
+            } else {
+                End::Ran(answer)
+            }
+        }
+        Ok(Err(Failure::Handler(ShopError::GaveUp))) => End::Failed("gave up".into()),
+        Ok(Err(Failure::Handler(_))) => End::Failed("broken".into()),
+        Ok(Err(Failure::Toolkit(error))) => match error.kind() {
+            ErrorKind::CommitUnknown => End::Unknown,
+            ErrorKind::Unavailable | ErrorKind::NotCommitted => End::Failed("broken".into()),
+            other => End::Failed(format!("{other:?}")),
+        },
+    };
+    let line = Line::Ended {
+        mark: mark.to_owned(),
+        at: now(),
+        end: end.clone(),
+    };
+    (line, end)
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
 }
 
 #[derive(Debug)]

@@ -2,17 +2,17 @@
 //! processes that are killed and replaced.
 
 use std::future::pending;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use effectively::Ledger;
 use effectively::fault::{AFTER_PUBLISH, Action, arm};
-use effectively::{ErrorKind, Failure, Ledger};
 use effectively_tests::{TestDb, Worker, eventually};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::history::{End, History, Line};
+use crate::history::{End, History, Line, began, ended};
 use crate::marks::{Answer, BOUND, Body, key_of, mark_of};
-use crate::shop::{ShopDb, ShopError, insert, shop_key};
+use crate::shop::{ShopDb, insert, shop_key};
 use crate::{deliveries, marks, payments};
 
 /// The last shift of a process is worked to its end, the others are killed in the middle.
@@ -63,15 +63,20 @@ pub async fn order<DB: ShopDb>(ledger: &Ledger<DB>, mark: &str, body: Body) -> A
 
 /// What the processes did until the last of them was done and an operator released the keys whose body had ended the
 /// transaction. Each process is this test, which must call [`work`].
-pub async fn history_of<DB: ShopDb>(db: &TestDb<DB>) -> History {
-    let [a, b, c, d] = [0, 1, 2, 3].map(|process| watch(db, process));
+///
+/// `nodes`: the database by way of each server that has it. The processes take turns with them.
+pub async fn history_of<DB: ShopDb>(nodes: &[TestDb<DB>]) -> History {
+    let watched = |process| watch(&nodes[process as usize % nodes.len()], process);
+    let [a, b, c, d] = [0, 1, 2, 3].map(watched);
     let (a, b, c, d) = tokio::join!(a, b, c, d);
     let mut history = History::default();
     for line in [a, b, c, d].into_iter().flatten() {
         history.add(line);
     }
-    eventually(BOUND, async || db.busy_sessions().await == 0).await;
-    let ledger = Ledger::new(db.pool().clone());
+    for db in nodes {
+        eventually(BOUND, async || db.busy_sessions().await == 0).await;
+    }
+    let ledger = Ledger::new(nodes[0].pool().clone());
     for interrupted in ledger.interrupted().await.expect("the interrupted keys") {
         let released = ledger.release_interrupted(interrupted.id).await;
         assert!(released.expect("a release"), "nobody else releases it");
@@ -187,48 +192,8 @@ fn body(dice: &mut Dice) -> Body {
     }
 }
 
-pub fn began(mark: &str) -> Line {
-    Line::Began {
-        mark: mark.to_owned(),
-        at: now(),
-    }
-}
-
-pub fn ended(mark: &str, answer: Result<Answer, ()>) -> (Line, End) {
-    let end = match answer {
-        Err(()) => End::Failed("panicked".into()),
-        Ok(Ok(outcome)) => {
-            let replay = outcome.is_replay();
-            let answer = outcome.into_result().expect("a mark");
-            if replay {
-                End::Replayed(answer)
-            } else {
-                End::Ran(answer)
-            }
-        }
-        Ok(Err(Failure::Handler(ShopError::GaveUp))) => End::Failed("gave up".into()),
-        Ok(Err(Failure::Handler(_))) => End::Failed("broken".into()),
-        Ok(Err(Failure::Toolkit(error))) => match error.kind() {
-            ErrorKind::CommitUnknown => End::Unknown,
-            ErrorKind::Unavailable | ErrorKind::NotCommitted => End::Failed("broken".into()),
-            other => End::Failed(format!("{other:?}")),
-        },
-    };
-    let line = Line::Ended {
-        mark: mark.to_owned(),
-        at: now(),
-        end: end.clone(),
-    };
-    (line, end)
-}
-
 fn say(line: &Line) {
     Worker::say(serde_json::to_string(line).expect("a line as JSON"));
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_micros() as u64)
 }
 
 /// The same throws each time.
@@ -242,4 +207,28 @@ impl Dice {
             .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
+}
+
+/// The faults have stopped: every key ends, and all that was promised of them holds. `db`: the database of the history.
+pub async fn judge<DB: ShopDb>(mut history: History, db: &TestDb<DB>) -> History {
+    let ledger = Ledger::new(db.pool().clone());
+    for key in history.keys() {
+        eventually(BOUND, async || {
+            let mark = mark_of(&key);
+            history.add(began(&mark));
+            let (line, ended) = ended(&mark, Ok(order(&ledger, &mark, Body::Returns).await));
+            history.add(line);
+            matches!(ended, End::Ran(_) | End::Replayed(_))
+        })
+        .await;
+    }
+    let book = deliveries::delivered(db).await;
+    history.check(&book).expect("a history that can be");
+    assert!(payments::are_of(db, book.orders.len()).await);
+    assert_eq!(
+        book.orders.len(),
+        history.keys().len(),
+        "every key has its order"
+    );
+    history
 }

@@ -1,14 +1,11 @@
 //! I1 to I6 and I9 at once: four processes with common keys and a relay each, bodies that fail, panic and end their transaction,
 //! connections that break, processes that are killed and replaced. The history of it all must be one that a correct system can have.
 
-use effectively::Ledger;
-use effectively_tests::{TestDb, Worker, eventually, on_every_database};
+use effectively_tests::{TestDb, Worker, on_every_database};
 
 use crate::history::{End, History};
-use crate::marks::{BOUND, Body, mark_of};
-use crate::mixed_work::{Shift, began, ended, history_of, open, order, work};
+use crate::mixed_work::{Shift, history_of, judge, open, work};
 use crate::shop::ShopDb;
-use crate::{deliveries, payments};
 
 on_every_database!(four_processes_under_faults_keep_every_promise);
 
@@ -17,28 +14,7 @@ async fn four_processes_under_faults_keep_every_promise<DB: ShopDb>(db: TestDb<D
         return work(db, shift, true).await;
     }
     let db = open(db).await;
-    let mut history = history_of(&db).await;
-
-    // The faults have stopped: every key ends.
-    let ledger = Ledger::new(db.pool().clone());
-    for key in history.keys() {
-        eventually(BOUND, async || {
-            let mark = mark_of(&key);
-            history.add(began(&mark));
-            let (line, ended) = ended(&mark, Ok(order(&ledger, &mark, Body::Returns).await));
-            history.add(line);
-            matches!(ended, End::Ran(_) | End::Replayed(_))
-        })
-        .await;
-    }
-    let book = deliveries::delivered(&db).await;
-    history.check(&book).expect("a history that can be");
-    assert!(payments::are_of(&db, book.orders.len()).await);
-    assert_eq!(
-        book.orders.len(),
-        history.keys().len(),
-        "every key has its order"
-    );
+    let history = judge(history_of(std::slice::from_ref(&db)).await, &db).await;
     // With MySQL, a body's ROLLBACK is followed by a transaction that the toolkit rolls back: the key is free.
     let interrupts = DB::NAME != "MySQL";
     assert_enough(&history, if interrupts { 3 } else { 0 });

@@ -9,7 +9,10 @@ use super::{
     READ_COMMITTED, RESTORE, ROLLBACK, Sql, Unfinished, Verbs, WAIT_AS_BEFORE, WITNESS, begin_at,
     begin_with, lower_depth, number, outbox,
 };
-use crate::store::{answer_in, attempt_of, fingerprint_of, hex::Hex};
+use crate::{
+    fault::in_time,
+    store::{answer_in, attempt_of, fingerprint_of, hex::Hex},
+};
 
 /// Finds nothing where it would read what is not committed: the claim decides then, as it always may.
 pub(super) const HOLDER: &str = "SELECT attempt, fingerprint, outcome, outcome IS NOT NULL AND expires_at <= {clock} FROM {claims} \
@@ -112,6 +115,8 @@ pub(super) async fn end_held(
         sql.claims,
         Hex(&hash.0)
     );
+    // A bug that a test may plant.
+    let message = in_time(message, CLOCK, "('1970-01-01' + INTERVAL {} SECOND)");
     let rows = raw_sql(AssertSqlSafe(message)).fetch_all(conn).await?;
     rows.first().map(holder_of).transpose()
 }

@@ -3,9 +3,12 @@
 use sqlx::{Connection, MySqlConnection, Row, mysql::MySqlRow};
 
 use super::Sql;
-use crate::store::{
-    headers_of, millis,
-    relay::{Backlog, DeadLetter, Lease, LeaseState, number},
+use crate::{
+    fault::{Bug, is_planted},
+    store::{
+        headers_of, millis,
+        relay::{Backlog, DeadLetter, Lease, LeaseState, number},
+    },
 };
 
 const KEPT: &str =
@@ -35,6 +38,10 @@ pub(super) async fn bury(
         .execute(&mut *tx)
         .await?
         .rows_affected();
+    if is_planted(Bug::MovesInTwoTransactions) {
+        tx.commit().await?;
+        tx = conn.begin().await?;
+    }
     if copied == 1 {
         let gone = sql.fill("DELETE FROM {outbox} WHERE partition_no = ? AND id = ?");
         let gone = sqlx::query(gone).bind(number(lease.partition));

@@ -14,9 +14,12 @@ use super::{
     READ_ONLY, Sql, TAKE_WRITES, Unfinished, Verbs, begin_at, begin_with, code, commit,
     lower_depth, outbox,
 };
-use crate::store::{
-    answer_in, attempt_of, fingerprint_of,
-    hex::{self, Hex},
+use crate::{
+    fault::{Bug, in_time, is_planted},
+    store::{
+        answer_in, attempt_of, fingerprint_of,
+        hex::{self, Hex},
+    },
 };
 
 /// What a holder's row says; `holder_of` reads it. As hex: `bytea_output` decides how the server writes bytes as text.
@@ -124,7 +127,12 @@ fn claim_message(sql: &Sql, claim: &NewClaim<'_>) -> String {
     if claim.savepoint {
         message += "; SAVEPOINT effectively";
     }
-    message
+    by_our_clock(message)
+}
+
+/// A bug that a test may plant.
+fn by_our_clock(message: String) -> String {
+    in_time(message, "now()", "to_timestamp({})")
 }
 
 pub(super) async fn end_held(
@@ -146,6 +154,7 @@ async fn read_holder(
         sql.claims,
         Hex(&hash.0)
     );
+    let message = by_our_clock(message);
     let row = raw_sql(AssertSqlSafe(message)).fetch_optional(conn).await?;
     row.map(|row| holder_of(&row)).transpose()
 }
@@ -301,9 +310,13 @@ pub(super) async fn interrupt(
     sql: &Sql,
     claim: &NewClaim<'_>,
 ) -> sqlx::Result<()> {
+    let over = match is_planted(Bug::InterruptionOverwrites) {
+        true => "(id) DO UPDATE SET outcome = NULL",
+        false => "DO NOTHING",
+    };
     let message = format!(
         "INSERT INTO {} (id, scope, attempt, expires_at) \
-         VALUES (decode('{}', 'hex'), '{}', decode('{}', 'hex'), to_timestamp(0)) ON CONFLICT DO NOTHING",
+         VALUES (decode('{}', 'hex'), '{}', decode('{}', 'hex'), to_timestamp(0)) ON CONFLICT {over}",
         sql.claims,
         Hex(&claim.hash.0),
         claim.scope,
