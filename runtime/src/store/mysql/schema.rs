@@ -237,7 +237,9 @@ mod tests {
     fn every_statement_of_a_migration_is_found() {
         for (version, _, sql) in MySql::migrations() {
             let found = statements(sql);
-            assert!(!found.is_empty() || sql.trim().is_empty(), "{version}");
+            // A version that changes another database has a comment only.
+            let comments = sql.lines().all(|line| line.starts_with("--"));
+            assert!(!found.is_empty() || comments, "{version}");
             for statement in found {
                 let verb = statement.split_whitespace().next().unwrap_or_default();
                 let known = ["CREATE", "ALTER", "DROP", "INSERT", "UPDATE", "DELETE"];
