@@ -22,9 +22,6 @@ use crate::{
     store::{Dialect, Lease},
 };
 
-const PANICKED: &str = "the sink panicked";
-const NOT_IN_TIME: &str = "the sink did not answer in time";
-
 /// What became of one event.
 #[derive(Debug)]
 pub(super) struct Answered {
