@@ -142,17 +142,19 @@ fn duration(text: &LitStr) -> syn::Result<Duration> {
         )
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "ms" => return Ok(Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
         _ => return Err(wrong()),
     };
     // A century is enough for anybody, and far from any database's limit.
-    match number.checked_mul(seconds) {
-        Some(seconds) if seconds <= 100 * 366 * 24 * 60 * 60 => Ok(Duration::from_secs(seconds)),
+    match number.checked_mul(millis) {
+        Some(millis) if millis <= 100 * 366 * 24 * 60 * 60 * 1000 => {
+            Ok(Duration::from_millis(millis))
+        }
         _ => Err(syn::Error::new_spanned(
             text,
             "a duration is at most 100 years",

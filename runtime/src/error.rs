@@ -185,13 +185,32 @@ pub enum ErrorKind {
     )]
     StatementBinlog,
 
-    /// A setting of the ledger's builder breaks a rule.
+    /// A setting breaks a rule. Refused where it is given, or by the call that uses it, before any SQL.
     #[error("{0}")]
     Settings(&'static str),
 
     /// Any other failure of the database before the body ran or after it ended. Nothing was committed.
     #[error("the database failed outside the handler's body; nothing was committed")]
     Database,
+
+    /// A part of a relay panicked, so the relay ended. What it had not settled is published again.
+    #[error(
+        "a part of the relay panicked, so the relay has ended; what it had not settled is published again by the next one: \
+         build a relay and run it again"
+    )]
+    RelayStopped,
+
+    /// A relay has other routes for topics of this one, so it is not clear which of the two an event is for.
+    #[error(
+        "a relay with the routes {others} is alive, which have topics in common with {routes}; give both relays the same \
+         routes, or routes without a common topic"
+    )]
+    RoutesOverlap {
+        /// The topics of the relay that was refused, a JSON list.
+        routes: String,
+        /// The topics of the relay that was there first.
+        others: String,
+    },
 
     /// A migration of the toolkit's tables failed.
     #[error("the tables of the toolkit could not be migrated")]
@@ -293,6 +312,8 @@ impl Error {
             StatementBinlog => "statement_binlog",
             Settings(_) => "settings_invalid",
             Database => "database_failed",
+            RelayStopped => "relay_stopped",
+            RoutesOverlap { .. } => "routes_overlap",
             Migrate => "migration_failed",
         }
     }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{
     args,
+    commands::doctor::tables::START_A_RELAY,
     failure::{End, Failure},
-    output::{Output, span, table},
+    output::{Output, count, span, table},
 };
 
 pub(crate) async fn run<DB: Dialect>(
@@ -21,6 +22,7 @@ pub(crate) async fn run<DB: Dialect>(
     let holders = holders(&leases);
     let held: usize = holders.values().sum();
     let free = leases.len() - held;
+    let warnings = warnings(&backlog);
     let json = json!({
         "database": DB::NAME,
         "events": {
@@ -38,6 +40,7 @@ pub(crate) async fn run<DB: Dialect>(
             "holders": holders.iter().map(|(relay, leases)| json!({ "relay": relay, "leases": leases })).collect::<Vec<_>>(),
             "partitions": args.leases.then(|| leases.iter().map(lease_json).collect::<Vec<_>>()),
         },
+        "warnings": warnings,
     });
     out.result(&json, || {
         let mut text = table(&[
@@ -58,9 +61,23 @@ pub(crate) async fn run<DB: Dialect>(
             text.push('\n');
             text.push_str(&lease_table(&leases));
         }
+        for warning in &warnings {
+            text.push_str(&format!("\nwarning: {warning}\n"));
+        }
         text
     })?;
     Ok(End::Fine)
+}
+
+fn warnings(backlog: &Backlog) -> Vec<String> {
+    let alone = backlog.due > 0 && backlog.relays == 0;
+    let warning = || {
+        format!(
+            "{} due, and no relay is alive: {START_A_RELAY}",
+            count(backlog.due, "event")
+        )
+    };
+    alone.then(warning).into_iter().collect()
 }
 
 fn pending(backlog: &Backlog) -> u64 {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     fault, guard,
-    model::{Attempt, Fingerprint, Handler, Key, Recorded},
+    model::{Attempt, Fingerprint, Handler, Key, Recorded, limits},
     store::{self, Dialect},
 };
 
@@ -50,6 +50,8 @@ impl<DB: Dialect> Ledger<DB> {
         fingerprint: Option<Fingerprint>,
     ) -> Result<Entered<DB>, Error> {
         refuse_nesting()?;
+        handler.wait.map_or(Ok(()), limits::wait)?;
+        handler.retention.map_or(Ok(()), limits::retention)?;
         self.admit(handler).await?;
         let deadline = Instant::now() + handler.wait.unwrap_or(self.settings().wait);
         let seat = match self

@@ -6,7 +6,8 @@ use sqlx::Pool;
 
 use super::Ledger;
 use crate::{
-    error::{Error, ErrorKind},
+    error::Error,
+    model::limits,
     store::{Dialect, GivenNames},
 };
 
@@ -113,22 +114,22 @@ impl<DB: Dialect> LedgerBuilder<DB> {
         self
     }
 
-    /// How long outcomes are kept, counted from the start of the call by the database's clock. Default: 24 hours. A handler's
-    /// own `retention` goes before it.
+    /// How long outcomes are kept, counted from the start of the call by the database's clock: 1 millisecond to 100 years.
+    /// Default: 24 hours. A handler's own `retention` goes before it.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = retention;
         self
     }
 
-    /// How long a duplicate waits for the first call to finish before it is told that it is in flight. Default: 2 seconds. A
-    /// handler's own `wait` goes before it.
+    /// How long a duplicate waits for the first call to finish before it is told that it is in flight; at most a minute. Default:
+    /// 2 seconds. A handler's own `wait` goes before it.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.settings.wait = wait;
         self
     }
 
     /// How long the ledger waits for the answer to a COMMIT, and after that, or when the connection broke, how long it tries to
-    /// find out what became of it. Default: 5 seconds each.
+    /// find out what became of it; at most an hour. Default: 5 seconds each.
     pub fn unknown_commit_bound(mut self, bound: Duration) -> Self {
         self.settings.unknown_commit_bound = bound;
         self
@@ -188,18 +189,15 @@ impl<DB: Dialect> LedgerBuilder<DB> {
     /// The ledger.
     ///
     /// # Errors
-    /// [`ErrorKind::Settings`] when a name is no plain identifier, a schema is given on SQLite, the retention is under a millisecond or over 100 years, or
-    /// the wait is over a minute.
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when a name is no plain identifier, a schema is given on
+    /// SQLite, the retention is under a millisecond or over 100 years, the wait is over a minute, or the unknown commit's bound is over an hour.
     pub fn build(mut self) -> Result<Ledger<DB>, Error> {
-        const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
-        if self.settings.retention < Duration::from_millis(1) || self.settings.retention > CENTURY {
-            return Err(
-                ErrorKind::Settings("a retention is between 1 millisecond and 100 years").into(),
-            );
-        }
-        if self.settings.wait > Duration::from_secs(60) {
-            return Err(ErrorKind::Settings("a duplicate waits at most one minute").into());
-        }
+        limits::retention(self.settings.retention)?;
+        limits::wait(self.settings.wait)?;
+        limits::within(
+            self.settings.unknown_commit_bound <= limits::LONGEST_UNKNOWN,
+            "an unknown commit is looked into for at most an hour",
+        )?;
         self.settings.names = GivenNames::new::<DB>(self.schema, self.prefix)?;
         Ok(Ledger::with(self.pool, self.settings))
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::{Error, ErrorKind},
-    model::{Staged, event::Event},
+    model::{Staged, event::Event, limits},
 };
 
 /// What an `#[outbox]` handler returns in `Ok`: a response, and the events to publish after the commit.
@@ -46,7 +46,8 @@ impl<R> Emit<R> {
         self.event_after(Duration::ZERO, event)
     }
 
-    /// Adds an event that is published no earlier than `delay` after the commit, by the database's clock.
+    /// Adds an event that is published no earlier than `delay` after the commit, by the database's clock. With a delay over
+    /// 100 years the call fails with [`ErrorKind::Settings`].
     pub fn event_after<E: Event>(mut self, delay: Duration, event: E) -> Self {
         self.events.stage(&event, delay);
         self
@@ -81,7 +82,7 @@ impl Events {
     }
 
     fn stage<E: Event>(&mut self, event: &E, delay: Duration) {
-        match Staged::new(event) {
+        match limits::delay(delay).and_then(|()| Staged::new(event)) {
             Ok(staged) => self.staged.push(Staged { delay, ..staged }),
             Err(error) => self.fail(error),
         }

@@ -88,7 +88,8 @@ impl<DB: Dialect> Call<'_, DB> {
         })
     }
 
-    /// How long the outcome is kept, by the database's clock.
+    /// How long the outcome is kept, by the database's clock: 1 millisecond to 100 years, else the call fails with
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings).
     pub fn retention(self, retention: Duration) -> Self {
         Self {
             retention: Some(retention),
@@ -96,7 +97,8 @@ impl<DB: Dialect> Call<'_, DB> {
         }
     }
 
-    /// How long a duplicate waits for the first call to finish.
+    /// How long a duplicate waits for the first call to finish: at most a minute, else the call fails with
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings).
     pub fn wait(self, wait: Duration) -> Self {
         Self {
             wait: Some(wait),

@@ -10,6 +10,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod handler;
 pub(crate) mod json;
 pub(crate) mod key;
+pub(crate) mod limits;
 mod number;
 pub(crate) mod pattern;
 pub(crate) mod recorded;

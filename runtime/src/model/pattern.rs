@@ -57,6 +57,17 @@ impl Pattern {
         }
     }
 
+    /// Whether a topic is of both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        match (self.prefix, other.prefix) {
+            (true, true) => {
+                self.text.starts_with(&other.text) || other.text.starts_with(&self.text)
+            }
+            (true, false) => self.matches(&other.text),
+            (false, _) => other.matches(&self.text),
+        }
+    }
+
     /// Longer is more exact; a whole topic is more exact than any beginning.
     pub(crate) fn rank(&self) -> (bool, usize) {
         (!self.prefix, self.text.len())

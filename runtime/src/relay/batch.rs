@@ -97,6 +97,8 @@ impl<DB: Dialect> Batch<DB> {
         let mut answers = Vec::new();
         while let Some(published) = tasks.join_next().await {
             let Ok(published) = published else {
+                tracing::error!(target: "effectively::relay", "publishing panicked; its events are published one at a time from here");
+                self.finish_all(Finish::Panicked);
                 continue;
             };
             if published.panicked {
@@ -266,9 +268,13 @@ impl<DB: Dialect> Batch<DB> {
 
 impl<DB: Dialect> Drop for Batch<DB> {
     fn drop(&mut self) {
+        // One event at a time finds the one over which it panicked, as after the death of a process.
+        let panicked = std::thread::panicking().then_some(Finish::Panicked);
         for (lease, finish) in &self.open {
             let full = self.shared.settings.batch;
-            self.shared.partitions.finish(*lease, *finish, full);
+            self.shared
+                .partitions
+                .finish(*lease, panicked.unwrap_or(*finish), full);
         }
     }
 }

@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use super::{
     Relay, Settings, Shared,
+    group::Group,
     partitions::Partitions,
     port::Port,
     retries::Retries,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     engine::Ledger,
     error::{Error, ErrorKind},
-    model::Pattern,
+    model::{Pattern, limits},
     store::Dialect,
 };
 
@@ -85,14 +86,14 @@ impl<DB: Dialect> RelayBuilder<DB> {
     }
 
     /// How long a lease holds when it is not extended: after a relay has died, others take over its partitions after this
-    /// time. Default: 10 seconds; at least 1.
+    /// time. 1 second to 1 hour. Default: 10 seconds.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
     }
 
     /// The longest pause between two looks at the outbox when nothing happens. Commits in this process wake the relay in any
-    /// case. Default: 250 milliseconds.
+    /// case. 1 millisecond to 1 hour. Default: 250 milliseconds.
     pub fn poll(mut self, longest: Duration) -> Self {
         self.settings.poll = longest;
         self
@@ -107,14 +108,14 @@ impl<DB: Dialect> RelayBuilder<DB> {
     }
 
     /// How long a sink may take for what it was handed at once. Then each of these events is handed over alone, and one that is not
-    /// answered alone either counts as an attempt, unless the sink answers for no other. Default: 30 seconds. When a lease cannot be extended meanwhile,
+    /// answered alone either counts as an attempt, unless the sink answers for no other. 1 millisecond to 1 day. Default: 30 seconds. When a lease cannot be extended meanwhile,
     /// what stands on it is given up four fifths into its time.
     pub fn publish_timeout(mut self, timeout: Duration) -> Self {
         self.settings.publish_timeout = timeout;
         self
     }
 
-    /// How long the end waits for what is being published. Default: 10 seconds.
+    /// How long the end waits for what is being published, at most 1 day. Default: 10 seconds.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
@@ -159,30 +160,24 @@ impl<DB: Dialect> RelayBuilder<DB> {
         if !(1..=64).contains(&self.settings.concurrency) {
             return wrong("1 to 64 batches can be on their way at once");
         }
-        if self.settings.lease < Duration::from_secs(1) {
-            return wrong("a lease holds at least 1 second");
-        }
-        if self.settings.poll < Duration::from_millis(1)
-            || self.settings.linger > self.settings.poll
-        {
-            return wrong("the longest pause is at least 1 millisecond and not below the shortest");
-        }
-        let bounds = Duration::from_secs(1)..=Duration::from_secs(3650 * 24 * 3600);
-        if let Some(retention) = self.settings.keep_published
-            && !bounds.contains(&retention)
-        {
-            return wrong("published events are kept for 1 second to 3,650 days");
-        }
+        self.settings.check_durations()?;
         let mut routes: Vec<Routed> = Vec::new();
         for (topics, route) in self.routes {
             let pattern = Pattern::new(&topics)?;
             if routes.iter().any(|routed| routed.pattern == pattern) {
                 return wrong("two routes have the same topics");
             }
+            if route.longest > limits::LONGEST_PAUSE {
+                return wrong("a rejected event is tried again after at most 365 days");
+            }
             routes.push(Routed::new(pattern, route));
         }
         let shared = Shared {
-            port: Port::new(self.ledger, self.settings.keep_published),
+            port: Port::new(
+                self.ledger,
+                Group::of(&routes),
+                self.settings.keep_published,
+            ),
             routes: Routes::new(routes),
             partitions: Partitions::default(),
             retries: Retries::default(),
@@ -193,5 +188,34 @@ impl<DB: Dialect> RelayBuilder<DB> {
         Ok(Relay {
             shared: Arc::new(shared),
         })
+    }
+}
+
+impl Settings {
+    /// Nothing that is added to a clock overflows.
+    fn check_durations(&self) -> Result<(), Error> {
+        let (milli, second) = (Duration::from_millis(1), Duration::from_secs(1));
+        let years = Duration::from_secs(3650 * 24 * 3600);
+        limits::within(
+            (second..=limits::LONGEST_LEASE).contains(&self.lease),
+            "a lease holds 1 second to 1 hour",
+        )?;
+        limits::within(
+            (milli..=limits::LONGEST_LEASE).contains(&self.poll) && self.linger <= self.poll,
+            "the longest pause is 1 millisecond to 1 hour and not below the shortest",
+        )?;
+        limits::within(
+            (milli..=limits::LONGEST_TIMEOUT).contains(&self.publish_timeout),
+            "a sink may take 1 millisecond to 1 day",
+        )?;
+        limits::within(
+            self.grace <= limits::LONGEST_TIMEOUT,
+            "the end waits for at most 1 day",
+        )?;
+        limits::within(
+            self.keep_published
+                .is_none_or(|retention| (second..=years).contains(&retention)),
+            "published events are kept for 1 second to 3,650 days",
+        )
     }
 }

@@ -24,6 +24,7 @@ mod breaker;
 mod builder;
 mod call;
 mod control;
+mod group;
 mod keeper;
 mod pace;
 mod partitions;
@@ -54,7 +55,13 @@ pub use self::{
 /// ```
 ///
 /// Any number of relays share the work, in the service or beside it: each holds leases on some of 64 virtual partitions. One
-/// that dies loses them when they end, see [`lease`](RelayBuilder::lease). **All relays of one outbox need the same routes.**
+/// that dies loses them when they end, see [`lease`](RelayBuilder::lease).
+///
+/// Relays with the same routes are a group and share the work. Relays without a common topic do not touch each other, so several
+/// services may share a database, each with a relay of its own. Relays that have some routes in common, as two versions of a
+/// service have while one replaces the other, publish one group after the other: those that come later wait until the others have
+/// ended. Relays that have different routes for one topic, say `orders` here and `*` there, are refused: an event of that topic
+/// would have two.
 ///
 /// Dropping the future of [`run`](Self::run) ends the relay at once, as a crash does: what was published and not settled is
 /// published again, with the same ids. Ending it through `shutdown` settles first and gives the leases up.
@@ -115,7 +122,10 @@ impl<DB: Dialect> Relay<DB> {
     ///
     /// # Errors
     /// At its beginning: [`ErrorKind::TablesMissing`], [`ErrorKind::SchemaVersion`], [`ErrorKind::RightsMissing`]; [`ErrorKind::Settings`] when the
-    /// connection works in no schema.
+    /// connection works in no schema. Later:
+    /// [`ErrorKind::RelayStopped`] when a part
+    /// of the relay has panicked: what is being published comes to its end as after `shutdown`, and the relay can be built and
+    /// run again. [`ErrorKind::RoutesOverlap`] when a relay with other routes for the same topics is alive and stays alive.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         match self.shared.port.check().await {
             Err(error)
@@ -137,10 +147,20 @@ impl<DB: Dialect> Relay<DB> {
         let ledger = self.shared.port.ledger().clone();
         if ledger.notifies() {
             let changed = Arc::clone(&self.shared.changed);
-            tasks.spawn(async move { DB::listen(ledger.pool(), || changed.notify_one()).await });
+            tasks.spawn(async move {
+                DB::listen(ledger.pool(), || changed.notify_one()).await;
+                ErrorKind::RelayStopped.into()
+            });
         }
         let mut pump = Pump::new(Arc::clone(&self.shared));
-        pump.run(shutdown).await;
+        let ended = tokio::select! {
+            biased;
+            // Without its keeper a relay would go on and publish nothing.
+            Some(ended) = tasks.join_next() => {
+                Err(ended.unwrap_or_else(|_| ErrorKind::RelayStopped.into()))
+            }
+            () = pump.run(shutdown) => Ok(()),
+        };
         // Leases are kept until the end: what is on its way may still be settled.
         let drained = timeout(self.shared.settings.grace, pump.drain()).await;
         if drained.is_err() {
@@ -150,14 +170,12 @@ impl<DB: Dialect> Relay<DB> {
         // What this end has cut short has killed nobody.
         suspects::acquit_all(&self.shared).await;
         drop(tasks);
-        for lost in self.shared.partitions.take_all() {
-            keeper::revoke(&self.shared, &lost).await;
-        }
+        keeper::revoke(&self.shared, &self.shared.partitions.take_all()).await;
         metrics::gauge!("effectively_relay_partitions").set(0.0);
         // If it fails the leases end by themselves.
         if let Err(error) = self.shared.port.resign().await {
             tracing::warn!(target: "effectively::relay", %error, "the leases could not be given up");
         }
-        Ok(())
+        ended
     }
 }

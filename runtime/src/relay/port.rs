@@ -1,15 +1,18 @@
-//! What the relay asks of the database. No connection outlives a call, and a broken one closes.
+//! What the relay asks of the database. No connection outlives a call, and a broken one closes. A database that does not answer
+//! is given up: the connection closes, and another one is asked.
 
 use std::{collections::HashMap, time::Duration};
 
+use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::group::{Group, Standing};
 use crate::{
     engine::Ledger,
-    error::Error,
+    error::{Error, ErrorKind},
     fault,
     model::{Envelope, EventRef},
-    store::{self, Dialect, Due, Fence, Lease, Postponed},
+    store::{self, Dialect, Due, Fence, Lease, Member, Postponed, Pulse},
 };
 
 #[derive(Debug)]
@@ -17,6 +20,7 @@ pub(super) struct Port<DB: Dialect> {
     ledger: Ledger<DB>,
     /// Who asks: another one in each run, so that what an earlier run still has in flight is a stranger's.
     relay: Uuid,
+    group: Group,
     /// For how long what is settled is kept.
     keep: Option<Duration>,
 }
@@ -27,28 +31,54 @@ macro_rules! ask {
         let _writer = $port.ledger.writers().turn().await?;
         ask!($port.$verb($($argument),*))
     }};
-    ($port:ident.$verb:ident($($argument:expr),*)) => {{
-        let mut lent = $port.ledger.session().await?;
-        fault::point(concat!("before_", stringify!($verb))).await.map_err(store::error::<DB>)?;
-        let answer = DB::$verb(lent.conn(), $port.ledger.sql(), $($argument),*).await;
-        let answer = answer.map_err(store::error::<DB>)?;
-        fault::point(concat!("after_", stringify!($verb))).await.map_err(store::error::<DB>)?;
-        $port.ledger.end_session(lent).await;
-        Ok(answer)
-    }};
+    ($port:ident.$verb:ident($($argument:expr),*)) => {
+        in_time(async {
+            let mut lent = $port.ledger.session().await?;
+            fault::point(concat!("before_", stringify!($verb))).await.map_err(store::error::<DB>)?;
+            let answer = DB::$verb(lent.conn(), $port.ledger.sql(), $($argument),*).await;
+            let answer = answer.map_err(store::error::<DB>)?;
+            fault::point(concat!("after_", stringify!($verb))).await.map_err(store::error::<DB>)?;
+            $port.ledger.end_session(lent).await;
+            Ok(answer)
+        })
+        .await
+    };
+}
+
+/// How long one statement may take, with the connection for it. As long as a lease holds by default: a relay that waits longer
+/// has lost what the statement stands on.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|silence| Err(Error::caused_by(ErrorKind::Unavailable, silence)))
 }
 
 impl<DB: Dialect> Port<DB> {
-    pub(super) fn new(ledger: Ledger<DB>, keep: Option<Duration>) -> Self {
+    pub(super) fn new(ledger: Ledger<DB>, group: Group, keep: Option<Duration>) -> Self {
         Self {
             ledger,
             relay: Uuid::new_v4(),
+            group,
             keep,
         }
     }
 
     pub(super) fn ledger(&self) -> &Ledger<DB> {
         &self.ledger
+    }
+
+    pub(super) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    fn member(&self) -> Member<'_> {
+        Member {
+            relay: self.relay,
+            group: self.group.number,
+            routes: &self.group.routes,
+        }
     }
 
     fn fence<'a>(&self, leases: &'a [Lease]) -> Fence<'a> {
@@ -60,24 +90,30 @@ impl<DB: Dialect> Port<DB> {
 
     /// Fails when the tables are missing or of another version.
     pub(super) async fn check(&self) -> Result<(), Error> {
-        self.ledger.lend().await.map(crate::engine::Lent::give_back)
+        in_time(async { self.ledger.lend().await.map(crate::engine::Lent::give_back) }).await
     }
 
-    pub(super) async fn heartbeat(&self, ttl: Duration) -> Result<u64, Error> {
-        ask!(write self.heartbeat(self.relay, ttl))
+    /// The routes of the relays that this one does not stand apart from; empty: it has joined its group.
+    pub(super) async fn join(&self, ttl: Duration) -> Result<Vec<Option<String>>, Error> {
+        let apart = |routes: Option<&str>| self.group.beside(routes) == Standing::Apart;
+        ask!(write self.join(self.member(), ttl, apart))
     }
 
-    pub(super) async fn renew(
-        &self,
-        ttl: Duration,
-        recovered: &[u16],
-    ) -> Result<Vec<Lease>, Error> {
-        ask!(write self.renew(self.relay, ttl, recovered))
+    pub(super) async fn heartbeat(&self, ttl: Duration) -> Result<Pulse, Error> {
+        ask!(write self.heartbeat(self.member(), ttl))
     }
 
-    pub(super) async fn acquire(&self, ttl: Duration, limit: usize) -> Result<Vec<Lease>, Error> {
+    pub(super) async fn make_leases(&self) -> Result<(), Error> {
+        ask!(write self.make_leases(self.group.number))
+    }
+
+    pub(super) async fn renew(&self, recovered: &[u16]) -> Result<Vec<Lease>, Error> {
+        ask!(write self.renew(self.relay, recovered))
+    }
+
+    pub(super) async fn acquire(&self, limit: usize) -> Result<Vec<Lease>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        ask!(write self.acquire(self.relay, ttl, limit))
+        ask!(write self.acquire(self.member(), limit))
     }
 
     /// The partitions of these leases that are ours at this moment, by the database's clock.

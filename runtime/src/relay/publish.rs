@@ -3,10 +3,10 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout_at};
 
 use super::{
     Shared,
@@ -151,7 +151,7 @@ async fn in_waves<DB: Dialect>(
     published: &mut Published,
 ) -> Ended {
     let routed = shared.routes.get(route);
-    let keeps_order = routed.route.sink.keeps_order();
+    let keeps_order = routed.keeps_order;
     let mut stopped: HashSet<Lane> = HashSet::new();
     let mut left = VecDeque::from(events);
     // Over which the sink did not answer in time, or over others in the same call: each is handed to it alone.
@@ -289,7 +289,11 @@ async fn assign<DB: Dialect>(
         asked.spawn(async move { (partition, sink.assigned(partition).await) });
     }
     let mut known = Vec::new();
-    while let Some(answered) = asked.join_next().await {
+    let end = Instant::now() + shared.settings.publish_timeout;
+    while let Some(answered) = timeout_at(end.into(), asked.join_next())
+        .await
+        .map_err(|_| Unavailable::new("the sink did not answer in time"))?
+    {
         let (partition, answer) = answered.map_err(|_| Unavailable::new("the sink panicked"))?;
         let of_sink = answer?;
         known.extend(of_sink.places.into_iter().map(|place| (partition, place)));

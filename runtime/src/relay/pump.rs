@@ -3,9 +3,17 @@
 //! Nothing here remembers what was read before: what is not settled is still there, and a partition of which a batch is on its
 //! way is not read. So an event whose transaction committed late, under an older id, is simply found.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{sleep_until, timeout},
+};
 use uuid::Uuid;
 
 use super::{
@@ -20,6 +28,9 @@ use crate::{
     store::{Dialect, Due, Lease},
 };
 
+/// How long a read that is under way may take when the relay ends.
+const LAST_READ: Duration = Duration::from_secs(1);
+
 pub(super) struct Pump<DB: Dialect> {
     shared: Arc<Shared<DB>>,
     batches: JoinSet<()>,
@@ -30,6 +41,8 @@ pub(super) struct Pump<DB: Dialect> {
     per_partition: usize,
     /// Where reading begins: moves on, so that all partitions get their turn.
     first: usize,
+    /// How much a read takes at most. Shrinks when reads fail.
+    reach: usize,
     /// When to look again for what has become due.
     promote_at: Instant,
 }
@@ -42,6 +55,7 @@ impl<DB: Dialect> Pump<DB> {
             pace: Pace::new(shared.settings.linger, shared.settings.poll),
             per_partition: shared.least_per_partition(),
             first: 0,
+            reach: usize::MAX,
             promote_at: Instant::now(),
             shared,
         }
@@ -49,20 +63,34 @@ impl<DB: Dialect> Pump<DB> {
 
     /// Runs until the end is asked for.
     pub(super) async fn run(&mut self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = std::pin::pin!(shutdown);
+        let mut shutdown = pin!(shutdown);
         let mut commits = self.shared.port.ledger().wakeups();
         loop {
             let free = !self.alone && self.batches.len() < self.shared.settings.concurrency;
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                Some(_) = self.batches.join_next() => {
+                Some(ended) = self.batches.join_next() => {
+                    if ended.is_err() {
+                        tracing::error!(target: "effectively::relay", "a batch panicked; its events are published again");
+                    }
                     self.alone = false;
                     self.pace.hurry();
                 }
                 () = self.shared.changed.notified() => self.pace.hurry(),
                 Ok(()) = commits.changed(), if !self.pace.is_hurried() => self.pace.hurry(),
-                () = tokio::time::sleep_until(self.pace.next().into()), if free => self.turn().await,
+                () = sleep_until(self.pace.next().into()), if free => {
+                    let mut turn = pin!(self.turn());
+                    tokio::select! {
+                        biased;
+                        () = &mut turn => {}
+                        () = &mut shutdown => {
+                            // A read that is dropped costs its connection, and one that is not answered must not hold up the end.
+                            let _ = timeout(LAST_READ, turn).await;
+                            return;
+                        }
+                    }
+                }
             }
         }
     }
@@ -75,8 +103,13 @@ impl<DB: Dialect> Pump<DB> {
     async fn turn(&mut self) {
         self.pace.began();
         match self.read().await {
-            Ok(found) => self.pace.found(found),
+            Ok(found) => {
+                self.reach = self.reach.saturating_mul(2);
+                self.pace.found(found);
+            }
             Err(error) => {
+                // Perhaps it was too much for the time that a statement has.
+                self.reach = (self.room() / 2).max(1);
                 tracing::warn!(target: "effectively::relay", %error, "the outbox cannot be read");
                 self.pace.found(Found::Nothing);
             }
@@ -165,7 +198,7 @@ impl<DB: Dialect> Pump<DB> {
     /// How many events may be on their way at once, beside those that are.
     fn room(&self) -> usize {
         let free = self.shared.settings.concurrency - self.batches.len();
-        self.shared.settings.batch * free.max(1)
+        (self.shared.settings.batch * free.max(1)).min(self.reach)
     }
 
     /// How much there was, and how much of a partition the next read takes.

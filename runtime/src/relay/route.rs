@@ -39,7 +39,7 @@ pub struct Route {
     pub(super) order: Order,
     pub(super) attempts: u16,
     first: Duration,
-    longest: Duration,
+    pub(super) longest: Duration,
 }
 
 impl Route {
@@ -68,7 +68,7 @@ impl Route {
     }
 
     /// The pause after the first rejection, and the longest one. Each pause is twice the one before, less a random part of up
-    /// to a half. Default: 1 second and 10 minutes.
+    /// to a half. Default: 1 second and 10 minutes; at most 365 days.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.first = first;
         self.longest = longest.max(first);
@@ -104,6 +104,8 @@ impl fmt::Debug for Route {
 pub(super) struct Routed {
     pub(super) pattern: Pattern,
     pub(super) route: Route,
+    /// Asked once: a panic belongs to who builds the relay.
+    pub(super) keeps_order: bool,
     pub(super) breaker: Breaker,
 }
 
@@ -111,6 +113,7 @@ impl Routed {
     pub(super) fn new(pattern: Pattern, route: Route) -> Self {
         Self {
             pattern,
+            keeps_order: route.sink.keeps_order(),
             route,
             breaker: Breaker::default(),
         }

@@ -54,9 +54,9 @@ impl Routes {
             .iter()
             .position(|pattern| pattern.matches(topic));
         if route.is_none() && !self.met_unrouted.swap(true, Ordering::Relaxed) {
-            tracing::error!(
+            tracing::warn!(
                 target: "effectively::relay", topic,
-                "no route for this topic: its events stay in the outbox, as do those of any other topic without a route"
+                "no route for this topic: its events stay in the outbox for a relay that has one, as do those of any other topic without a route"
             );
         }
         route

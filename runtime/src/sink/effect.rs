@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{Boxed, Delivery, Sink};
-use crate::model::Envelope;
+use crate::model::{Envelope, limits::LONGEST_TIMEOUT};
 
 /// Calls an async function for each event, after the commit of the call that emitted it.
 ///
@@ -109,10 +109,10 @@ impl Effect {
         self
     }
 
-    /// How long one call may take. Then it is dropped, and the event published again with the same key. Default: 30 s.
+    /// How long one call may take, at most a day. Then it is dropped, and the event published again with the same key. Default: 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_TIMEOUT);
         self
     }
 

@@ -100,7 +100,7 @@ pub trait Sink: Send + Sync + 'static {
     /// Whether this holds: of the events with one partition key in a batch, none is published unless all earlier ones of them
     /// were, whatever fails. A transaction, or one connection that stops at the first failure, can say so.
     ///
-    /// If not, the relay hands over at most one event of each partition key at a time.
+    /// If not, the relay hands over at most one event of each partition key at a time. Asked once, when the relay is built.
     fn keeps_order(&self) -> bool {
         false
     }
@@ -114,6 +114,9 @@ pub trait Sink: Send + Sync + 'static {
     ///
     /// Called again, without a [`revoked`](Self::revoked) between, when the relay does not know what became of a batch: the sink
     /// did not answer, or what it published could not be settled.
+    ///
+    /// The future is dropped after the relay's [`publish_timeout`](crate::RelayBuilder::publish_timeout). That, and a panic,
+    /// count as [`Unavailable`].
     ///
     /// # Errors
     /// [`Unavailable`]: the relay tries again later.
@@ -141,6 +144,9 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The relay has given this virtual partition up, or lost it: then some of it may still be on its way, and must not be
     /// published any more if the sink can help it.
+    ///
+    /// The future is dropped after a fifth of the relay's [`lease`](crate::RelayBuilder::lease): another relay may have the
+    /// partition then. A panic is logged, and nothing else.
     fn revoked(&self, partition: u16) -> impl Future<Output = ()> + Send {
         let _ = partition;
         async {}

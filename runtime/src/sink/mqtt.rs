@@ -12,7 +12,10 @@ use rumqttc::v5::{
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{CONTENT_TYPE, Delivery, Sink};
-use crate::{broker::mqtt::Session, model::Envelope};
+use crate::{
+    broker::mqtt::Session,
+    model::{Envelope, limits::LONGEST_TIMEOUT},
+};
 
 /// Publishes each event to its topic with QoS 1, many at once, and waits for the broker's PUBACK of each.
 ///
@@ -93,10 +96,10 @@ impl Mqtt {
         self
     }
 
-    /// How long a batch, with connecting, may take; what is not confirmed by then counts as unavailable, and the connection is
-    /// given up. Default: 10 seconds.
+    /// How long a batch, with connecting, may take, at most a day; what is not confirmed by then counts as unavailable, and the
+    /// connection is given up. Default: 10 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_TIMEOUT);
         self
     }
 

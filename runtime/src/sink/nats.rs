@@ -16,8 +16,8 @@ use async_nats::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Delivery, Sink};
-use crate::{model::Envelope, sink::CONTENT_TYPE};
+use super::{CONTENT_TYPE, Delivery, Sink};
+use crate::model::{Envelope, limits::LONGEST_TIMEOUT};
 
 /// Publishes to the streams of NATS JetStream. The event's topic is the subject.
 ///
@@ -117,7 +117,8 @@ impl Nats {
 
 impl Sink for Nats {
     async fn publish(&self, batch: &[Envelope]) -> Vec<Delivery> {
-        let end = Instant::now() + self.jetstream.timeout();
+        // The context's own timeout is anybody's number.
+        let end = Instant::now() + self.jetstream.timeout().min(LONGEST_TIMEOUT);
         let mut sent = Vec::with_capacity(batch.len());
         for event in batch {
             sent.push(self.send(event, end).await);

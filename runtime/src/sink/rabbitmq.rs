@@ -17,7 +17,7 @@ use crate::{
         confirms::{NOT_FOUND, Sent, Slot, late, lost, refusal},
         message::{properties, short},
     },
-    model::Envelope,
+    model::{Envelope, limits::LONGEST_TIMEOUT},
 };
 
 /// Publishes to RabbitMQ (AMQP 0-9-1), with publisher confirms. The event's topic is the name of a queue, or with
@@ -110,9 +110,10 @@ impl RabbitMq {
         self
     }
 
-    /// How long one batch may take, connecting and confirms included. 10 seconds unless it is set.
+    /// How long one batch may take, connecting and confirms included: at most a day. 10 seconds unless it is
+    /// set.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_TIMEOUT);
         self
     }
 

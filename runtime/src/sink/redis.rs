@@ -12,8 +12,8 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{Delivery, Sink};
-use crate::{model::Envelope, sink::CONTENT_TYPE};
+use super::{CONTENT_TYPE, Delivery, Sink};
+use crate::model::{Envelope, limits::LONGEST_TIMEOUT};
 
 /// Appends each event to the stream that is called like its topic, a whole batch in one pipeline.
 ///
@@ -94,9 +94,9 @@ impl RedisStreams {
         self
     }
 
-    /// How long a batch, with connecting, may take before it counts as unavailable. Default: 10 seconds.
+    /// How long a batch, with connecting, may take, at most a day; then it is unavailable. Default: 10 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_TIMEOUT);
         self
     }
 

@@ -14,7 +14,10 @@ use aws_sdk_sqs::{
 use tokio::time::timeout;
 
 use super::{Delivery, Sink};
-use crate::{broker::sqs::message, model::Envelope};
+use crate::{
+    broker::sqs::message,
+    model::{Envelope, limits::LONGEST_TIMEOUT},
+};
 
 /// Sends each event to the queue of its topic, up to ten in one request.
 ///
@@ -78,9 +81,9 @@ impl Sqs {
         self
     }
 
-    /// How long a batch may take; what is not confirmed by then counts as unavailable. Default: 10 seconds.
+    /// How long a batch may take, at most a day; what is not confirmed by then counts as unavailable. Default: 10 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST_TIMEOUT);
         self
     }
 

@@ -115,6 +115,8 @@ pub trait DoctorVerbs: Verbs {
     fn session(
         conn: &mut Self::Connection,
     ) -> impl Future<Output = sqlx::Result<Option<i64>>> + Send;
+    /// Whether the database accepts this statement: the tables, columns and functions that it names are there.
+    fn works(conn: &mut Self::Connection, statement: String) -> impl Future<Output = bool> + Send;
     fn leftovers(
         conn: &mut Self::Connection,
         sql: &Self::Sql,

@@ -18,6 +18,7 @@ use crate::{
 mod doctor;
 mod hex;
 mod identity;
+mod leases;
 mod limits;
 mod migrate;
 #[cfg(feature = "mysql")]
@@ -34,16 +35,18 @@ mod topics;
 pub(crate) use self::{
     doctor::DoctorVerbs,
     identity::{Identity, IdentityVerbs},
+    leases::{Fence, Lease, LeaseVerbs, Member, Pulse},
     limits::Limits,
     migrate::{SCHEMA_VERSION, migrate},
     names::{GivenNames, Names, Spelling, Statement},
-    relay::{Due, Fence, Lease, Postponed, RelayVerbs},
+    relay::{Due, Postponed, RelayVerbs},
     schema::{FoundSchema, SchemaVerbs, VERSION},
 };
 pub use self::{
     doctor::{InterruptedKey, KeyState, Leftovers, LongTransaction, ServerState},
     identity::ScopeUse,
-    relay::{Backlog, DeadLetter, LeaseState},
+    leases::LeaseState,
+    relay::{Backlog, DeadLetter},
 };
 
 /// A database that the toolkit works on: [`sqlx::Postgres`], [`sqlx::MySql`] (also MariaDB) and [`sqlx::Sqlite`].
@@ -53,9 +56,9 @@ pub use self::{
     message = "`{Self}` is not a database that `effectively` works on",
     note = "it works on `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`, each behind the feature `postgres`, `mysql` or `sqlite`"
 )]
-pub trait Dialect: Verbs + RelayVerbs + DoctorVerbs + IdentityVerbs {}
+pub trait Dialect: Verbs + LeaseVerbs + RelayVerbs + DoctorVerbs + IdentityVerbs {}
 
-impl<DB: Verbs + RelayVerbs + DoctorVerbs + IdentityVerbs> Dialect for DB {}
+impl<DB: Verbs + LeaseVerbs + RelayVerbs + DoctorVerbs + IdentityVerbs> Dialect for DB {}
 
 /// A claim to be written, the first statement of a call's transaction.
 #[cfg_attr(

@@ -24,12 +24,13 @@ const TABLES: [&str; 10] = [
 ];
 
 /// Procedures and functions, on Postgres.
-const ROUTINES: [&str; 7] = [
+const ROUTINES: [&str; 8] = [
     "protect_session",
     "claim",
     "complete_or_raise",
     "check_attempt",
     "due",
+    "due_by_topic",
     "settle",
     "settle_and_keep",
 ];

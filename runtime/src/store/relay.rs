@@ -1,32 +1,20 @@
-//! What the relay says to a database: leases, reading what is due, settling, dead letters.
+//! What the relay says to a database: reading what is due, settling, dead letters.
 //!
 //! Everything that changes a row of a partition carries the lease that it stands on, and changes nothing when that lease is
 //! not held any more: its holder, its epoch and its time are asked in the same statement, by the database's clock.
 
-use std::{fmt::Write, future::Future, time::Duration};
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+use std::{collections::BTreeMap, fmt::Write};
+use std::{future::Future, time::Duration};
 
 use sqlx::Pool;
 use uuid::Uuid;
 
-use super::Verbs;
+use super::{
+    Verbs,
+    leases::{Fence, Lease},
+};
 use crate::model::{Envelope, Headers, Pattern};
-
-/// The right to publish one partition, until a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
-    pub(crate) partition: u16,
-    /// The fencing token: grows with each holder.
-    pub(crate) epoch: i64,
-    /// How many holders in a row have died with it.
-    pub(crate) deaths: u16,
-}
-
-/// The leases that a statement stands on.
-#[derive(Debug, Clone, Copy)]
-pub struct Fence<'a> {
-    pub(crate) relay: Uuid,
-    pub(crate) leases: &'a [Lease],
-}
 
 /// Which events to read.
 #[derive(Debug, Clone, Copy)]
@@ -102,20 +90,6 @@ pub struct Backlog {
     pub relays: u64,
 }
 
-/// Who may publish a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LeaseState {
-    /// The partition, 0 to 63.
-    pub partition: u16,
-    /// The relay that holds it; `None` when it is free.
-    pub holder: Option<Uuid>,
-    /// The fencing token.
-    pub epoch: i64,
-    /// How long the lease still holds.
-    pub expires_in: Duration,
-}
-
 /// One verb per thing the relay does to the database. Each is one statement, or one transaction of its own.
 #[doc(hidden)]
 pub trait RelayVerbs: Verbs {
@@ -128,48 +102,6 @@ pub trait RelayVerbs: Verbs {
     fn put_back(_conn: &mut Self::Connection) -> impl Future<Output = sqlx::Result<()>> + Send {
         async { Ok(()) }
     }
-
-    /// Says that this relay is alive for so long, and answers how many are, itself included.
-    fn heartbeat(
-        conn: &mut Self::Connection,
-        sql: &Self::Sql,
-        relay: Uuid,
-        ttl: Duration,
-    ) -> impl Future<Output = sqlx::Result<u64>> + Send;
-    /// Extends the leases that this relay still holds, and answers which. `recovered`: their deaths are forgotten.
-    fn renew(
-        conn: &mut Self::Connection,
-        sql: &Self::Sql,
-        relay: Uuid,
-        ttl: Duration,
-        recovered: &[u16],
-    ) -> impl Future<Output = sqlx::Result<Vec<Lease>>> + Send;
-    /// Takes up to `limit` leases that nobody holds.
-    fn acquire(
-        conn: &mut Self::Connection,
-        sql: &Self::Sql,
-        relay: Uuid,
-        ttl: Duration,
-        limit: i64,
-    ) -> impl Future<Output = sqlx::Result<Vec<Lease>>> + Send;
-    /// The partitions of these leases that are held at this moment.
-    fn still_held(
-        conn: &mut Self::Connection,
-        sql: &Self::Sql,
-        fence: Fence<'_>,
-    ) -> impl Future<Output = sqlx::Result<Vec<i16>>> + Send;
-    /// Gives these leases up.
-    fn give_up(
-        conn: &mut Self::Connection,
-        sql: &Self::Sql,
-        fence: Fence<'_>,
-    ) -> impl Future<Output = sqlx::Result<()>> + Send;
-    /// Gives everything up: this relay ends.
-    fn resign(
-        conn: &mut Self::Connection,
-        sql: &Self::Sql,
-        relay: Uuid,
-    ) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     /// Moves what has become due into its partition, and answers how much that was.
     fn promote(
@@ -283,14 +215,6 @@ pub trait RelayVerbs: Verbs {
         conn: &mut Self::Connection,
         sql: &Self::Sql,
     ) -> impl Future<Output = sqlx::Result<Backlog>> + Send;
-    fn leases(
-        conn: &mut Self::Connection,
-        sql: &Self::Sql,
-    ) -> impl Future<Output = sqlx::Result<Vec<LeaseState>>> + Send;
-}
-
-pub(super) fn ttl_ms(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A partition's number in the database.
@@ -304,6 +228,43 @@ pub(super) fn numbers(partitions: &[u16]) -> Vec<i16> {
         .iter()
         .map(|partition| number(*partition))
         .collect()
+}
+
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+impl Due<'_> {
+    fn may_read(&self, topic: &str) -> bool {
+        let said = self
+            .topics
+            .iter()
+            .find(|(pattern, _)| pattern.matches(topic));
+        said.is_some_and(|(_, may)| *may)
+    }
+}
+
+/// How many topics a read goes through one by one, over all partitions.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(super) const MANY_TOPICS: usize = 2000;
+
+/// The topics that were found, each a partition, how the database knows the topic, and its name: those that may be read, of each
+/// partition. `None`: too many.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(super) fn by_partition<T>(
+    found: Vec<(i64, T, Option<String>)>,
+    due: &Due<'_>,
+) -> Option<BTreeMap<u16, Vec<T>>> {
+    if found.len() > MANY_TOPICS {
+        return None;
+    }
+    let mut topics: BTreeMap<u16, Vec<T>> = BTreeMap::new();
+    for (partition, topic, name) in found {
+        let partition = u16::try_from(partition).ok();
+        if let (Some(partition), Some(name)) = (partition, name)
+            && due.may_read(&name)
+        {
+            topics.entry(partition).or_default().push(topic);
+        }
+    }
+    Some(topics)
 }
 
 /// Where events of a partition wait that may not be published yet.
@@ -321,36 +282,4 @@ pub(super) fn list(numbers: impl IntoIterator<Item = i64>) -> String {
         let _ = write!(text, "{comma}{number}");
     }
     text
-}
-
-/// The partitions of a fence that are held right now: the whole fence as a subquery. `id` is the relay as a literal.
-pub(super) fn held(fence: Fence<'_>, now: &str, id: &str) -> String {
-    format!(
-        "SELECT l.partition_no FROM {{leases}} AS l WHERE {}",
-        holding(fence, now, id)
-    )
-}
-
-/// The same as a condition on the leases `l`.
-pub(super) fn holding(fence: Fence<'_>, now: &str, id: &str) -> String {
-    let mut pairs = String::new();
-    for lease in fence.leases {
-        let or = if pairs.is_empty() { "" } else { " OR " };
-        let (partition, epoch) = (lease.partition, lease.epoch);
-        // Writing to a String does not fail.
-        let _ = write!(
-            pairs,
-            "{or}(l.partition_no = {partition} AND l.epoch = {epoch})"
-        );
-    }
-    if pairs.is_empty() {
-        pairs.push_str("1 = 0");
-    }
-    format!("l.holder = {id} AND l.expires_at > {now} AND ({pairs})")
-}
-
-/// The id of a relay as a binary literal: `X'…'`.
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
-pub(super) fn binary(relay: Uuid) -> String {
-    format!("X'{}'", super::hex::Hex(relay.as_bytes()))
 }

@@ -8,6 +8,8 @@ mod shop;
 
 mod delivers;
 mod dies;
+mod emptied;
+mod groups;
 mod hangs;
 mod keeps;
 mod loses_answers;
@@ -18,3 +20,4 @@ mod shares;
 mod taken_over;
 mod unwritten;
 mod wakes;
+mod watched;

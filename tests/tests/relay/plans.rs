@@ -8,7 +8,7 @@ use effectively::{Emit, Ledger, Route};
 use effectively_tests::{TestDb, eventually, on_every_database};
 use sqlx::{Connection, PgConnection, Pool};
 
-use crate::shop::{Numbered, Running, SOON, Shop, ShopDb, brisk};
+use crate::shop::{Mail, Numbered, Running, SOON, Shop, ShopDb, brisk};
 
 on_every_database!([postgres]
     a_plan_made_on_an_empty_outbox_keeps_to_the_key_when_it_has_grown,
@@ -21,7 +21,10 @@ on_every_database!([postgres]
     a_drain_that_began_on_an_empty_outbox_does_not_read_all_for_each_event,
     a_purge_that_began_on_empty_tables_does_not_read_what_is_kept,
 );
-on_every_database!([postgres, mysql] a_relay_does_not_read_what_is_delayed_again_and_again);
+on_every_database!([postgres, mysql]
+    a_relay_does_not_read_what_is_delayed_again_and_again,
+    a_relay_does_not_read_what_waits_for_another_one_again_and_again,
+);
 
 const DUE: &str = "select count(*) from effectively_due('{5}', 10, 10, '{}', '{}')";
 const READ_DUE: &str = "select count(*) from effectively_due('{5}', 10, 10, '{mail.%,%}', '{f,t}', '{mail.%,numbers}')";
@@ -94,6 +97,7 @@ async fn no_plan_is_compiled<DB: ShopDb>(db: TestDb<DB>) {
         [
             "effectively_due",
             "effectively_due",
+            "effectively_due_by_topic",
             "effectively_settle",
             "effectively_settle_and_keep"
         ]
@@ -276,6 +280,32 @@ async fn a_relay_does_not_read_what_is_delayed_again_and_again<DB: ShopDb>(db: T
     assert_eq!(shop.pending().await, DELAYED);
     let read = rows_read(&shop.db, pool).await;
     assert!(read < 5 * DELAYED, "{read} rows were read");
+}
+
+async fn a_relay_does_not_read_what_waits_for_another_one_again_and_again<DB: ShopDb>(
+    db: TestDb<DB>,
+) {
+    const OTHERS: u64 = 20_000;
+    let shop = Shop::open(db).await;
+    let keys: Vec<String> = (0..100).map(|key| format!("key {key}")).collect();
+    let mails = (0..OTHERS / 100).flat_map(|number| {
+        let mail = move |key: &String| Mail(Numbered::of(key, number));
+        keys.iter().map(mail)
+    });
+    shop.emit(Emit::new(()).events(mails)).await;
+    // One session, which knows how much it has read.
+    let pool = shop.db.pool_with(1, None);
+    let sink = Memory::new();
+    let relay = brisk(Ledger::new(pool.clone())).route("numbers", sink.clone());
+    let relay = Running::start(relay.poll(Duration::from_millis(500)));
+    for number in 0..40 {
+        shop.numbers(&["ada"], number..number + 1).await;
+        eventually(SOON, async || sink.len() as u64 == number + 1).await;
+    }
+    relay.stop().await;
+    assert_eq!(shop.pending().await, OTHERS);
+    let read = rows_read(&shop.db, pool).await;
+    assert!(read < 10 * OTHERS, "{read} rows were read");
 }
 
 /// Places are given out in another order than partitions.

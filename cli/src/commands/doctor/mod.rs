@@ -14,7 +14,7 @@ use crate::{
 };
 
 mod server;
-mod tables;
+pub(crate) mod tables;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use effectively::{Backlog, Leftovers, ScopeUse};
 
-use super::Finding;
+use super::{Finding, Level};
 use crate::output::{count, span};
 
 /// An event that is due is published within a second; after this time nobody does.
 const LATE: Duration = Duration::from_secs(5 * 60);
+
+/// What to do when events are due and no relay is alive.
+pub(crate) const START_A_RELAY: &str = "start `effectively relay`, or the relay in your service";
 
 /// More expired claims or events than this cost lookups and disk.
 const MANY: u64 = 100_000;
@@ -27,16 +30,16 @@ pub(super) fn judge(backlog: &Backlog, leftovers: &Leftovers) -> Vec<Finding> {
 fn events(backlog: &Backlog) -> Finding {
     const CHECK: &str = "events";
     let due = count(backlog.due, "event");
-    if backlog.due == 0 || backlog.oldest <= LATE {
+    let late = backlog.oldest > LATE;
+    if backlog.due == 0 || (backlog.relays > 0 && !late) {
         return Finding::ok(CHECK, format!("{due} due"));
     }
     let what = format!("{due} due, the oldest for {}", span(backlog.oldest));
     if backlog.relays == 0 {
-        Finding::error(
-            CHECK,
-            format!("{what}, and no relay is alive"),
-            "start `effectively relay`, or the relay in your service",
-        )
+        // Not an error at once: a relay may just be about to start.
+        let level = if late { Level::Error } else { Level::Warning };
+        let what = format!("{what}, and no relay is alive");
+        Finding::new(level, CHECK, what, START_A_RELAY)
     } else {
         Finding::warning(
             CHECK,
@@ -136,7 +139,22 @@ fn to_purge(check: &str, what: &str, too_many: Option<(&str, &str)>) -> Finding 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::Level;
+
+    #[test]
+    fn events_that_no_relay_will_publish_are_never_fine() {
+        let minute = Duration::from_secs(60);
+        for (due, oldest, relays, level) in [
+            (0, Duration::ZERO, 0, Level::Ok),
+            (1, Duration::ZERO, 0, Level::Warning),
+            (1, minute * 6, 0, Level::Error),
+            (1, minute, 1, Level::Ok),
+            (1, minute * 6, 1, Level::Warning),
+        ] {
+            let mut backlog = Backlog::default();
+            (backlog.due, backlog.oldest, backlog.relays) = (due, oldest, relays);
+            assert_eq!(events(&backlog).level, level, "{backlog:?}");
+        }
+    }
 
     #[test]
     fn rows_that_nobody_purges_are_a_warning_above_a_hundred_thousand() {

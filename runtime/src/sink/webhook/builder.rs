@@ -8,6 +8,7 @@ use super::{
     Secret, Webhook,
     policy::{PublicOnly, is_public, literal},
 };
+use crate::model::limits::LONGEST_TIMEOUT;
 
 /// Builds a [`Webhook`].
 ///
@@ -129,9 +130,12 @@ impl WebhookBuilder {
         }
     }
 
-    /// How long one attempt may take, from the name's resolution to the head of the answer. Default: 10 s.
+    /// How long one attempt may take, from the name's resolution to the head of the answer; at most a day. Default: 10 s.
     pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
+        Self {
+            timeout: timeout.min(LONGEST_TIMEOUT),
+            ..self
+        }
     }
 
     /// Checks the URL. Nothing is sent yet, and no name is resolved.

@@ -6,8 +6,10 @@ use super::Sql;
 use crate::{
     fault::{Bug, is_planted},
     store::{
-        headers_of, millis,
-        relay::{Backlog, DeadLetter, Lease, LeaseState, number},
+        headers_of,
+        leases::Lease,
+        millis,
+        relay::{Backlog, DeadLetter, number},
     },
 };
 
@@ -108,23 +110,6 @@ pub(super) async fn backlog(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Resu
         interrupted_keys: count(5)?,
         relays: count(6)?,
     })
-}
-
-pub(super) async fn leases(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Vec<LeaseState>> {
-    let statement = sql.fill(
-        "SELECT partition_no, CASE WHEN expires_at > {now} THEN holder END, epoch, \
-         TIMESTAMPDIFF(MICROSECOND, {now}, expires_at) DIV 1000 FROM {leases} ORDER BY partition_no",
-    );
-    let rows = sqlx::query(statement).fetch_all(conn).await?;
-    let state = |row: &MySqlRow| {
-        Ok(LeaseState {
-            partition: row.try_get::<i16, _>(0)?.unsigned_abs(),
-            holder: row.try_get(1)?,
-            epoch: row.try_get(2)?,
-            expires_in: millis(row.try_get(3)?),
-        })
-    };
-    rows.iter().map(state).collect()
 }
 
 fn dead_letter_of(row: &MySqlRow) -> sqlx::Result<DeadLetter> {

@@ -1,6 +1,6 @@
 //! What an operator asks.
 
-use sqlx::{MySql, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, raw_sql};
 
 use super::{Sql, number};
 use crate::{
@@ -71,6 +71,11 @@ impl DoctorVerbs for MySql {
     async fn session(conn: &mut MySqlConnection) -> sqlx::Result<Option<i64>> {
         let session = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS SIGNED)");
         session.persistent(false).fetch_one(conn).await.map(Some)
+    }
+
+    async fn works(conn: &mut MySqlConnection, statement: String) -> bool {
+        let statement = AssertSqlSafe(statement);
+        raw_sql(statement).execute(conn).await.is_ok()
     }
 
     async fn leftovers(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Leftovers> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{MySqlConnection, raw_sql};
 
 use super::Sql;
-use crate::store::relay::ttl_ms;
+use crate::store::leases::ttl_ms;
 
 /// Copies these events, which are removed next. A lease that ends in between leaves them in both tables: they are published,
 /// and published again. `settled`: the rows `o` of the outbox, and the condition on them.

@@ -1,16 +1,18 @@
-//! The relay: leases, reading what is due, settling.
+//! The relay: reading what is due, settling.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{Connection, MySql, MySqlConnection, Row, mysql::MySqlRow, raw_sql};
+use sqlx::{Connection, MySql, MySqlConnection, raw_sql};
 use uuid::Uuid;
 
-use super::{Envelope, Sql, dead_letters, outbox, published};
-use crate::store::relay::{
-    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, Postponed, RelayVerbs, binary, held,
-    holding, list, number, ttl_ms, waiting_room,
-};
+use super::{Envelope, Sql, dead_letters, leases::still_held, outbox, published};
 use crate::store::topics;
+use crate::store::{
+    leases::{Fence, Lease, binary, holding, ttl_ms},
+    relay::{
+        Backlog, DeadLetter, Due, Postponed, RelayVerbs, by_partition, list, number, waiting_room,
+    },
+};
 
 impl RelayVerbs for MySql {
     async fn put_right(conn: &mut MySqlConnection) -> sqlx::Result<bool> {
@@ -19,99 +21,6 @@ impl RelayVerbs for MySql {
 
     async fn put_back(conn: &mut MySqlConnection) -> sqlx::Result<()> {
         super::put_back(conn).await
-    }
-
-    async fn heartbeat(
-        conn: &mut MySqlConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-    ) -> sqlx::Result<u64> {
-        let alive = sql.fill("INSERT INTO {relays} (id, expires_at) VALUES (?, {now} + INTERVAL ? * 1000 MICROSECOND) ON DUPLICATE KEY UPDATE expires_at = VALUES(expires_at)");
-        let query = sqlx::query(alive).bind(relay).bind(ttl_ms(ttl));
-        query.execute(&mut *conn).await?;
-        let gone = sql.fill("DELETE FROM {relays} WHERE expires_at <= {now}");
-        sqlx::query(gone).execute(&mut *conn).await?;
-        let count = sql.fill("SELECT count(*) FROM {relays}");
-        let alive: i64 = sqlx::query_scalar(count).fetch_one(conn).await?;
-        Ok(alive.unsigned_abs())
-    }
-
-    async fn renew(
-        conn: &mut MySqlConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-        recovered: &[u16],
-    ) -> sqlx::Result<Vec<Lease>> {
-        let recovered = if recovered.is_empty() {
-            "-1".to_owned()
-        } else {
-            list(recovered.iter().copied().map(i64::from))
-        };
-        let statement = format!(
-            "UPDATE {{leases}} SET expires_at = {{now}} + INTERVAL ? * 1000 MICROSECOND, \
-             deaths = CASE WHEN partition_no IN ({recovered}) THEN 0 ELSE deaths END \
-             WHERE holder = ? AND expires_at > {{now}}"
-        );
-        let query = sqlx::query(sql.fill(&statement)).persistent(false);
-        query
-            .bind(ttl_ms(ttl))
-            .bind(relay)
-            .execute(&mut *conn)
-            .await?;
-        held_by(conn, sql, relay).await
-    }
-
-    async fn acquire(
-        conn: &mut MySqlConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-        limit: i64,
-    ) -> sqlx::Result<Vec<Lease>> {
-        let before = held_by(conn, sql, relay).await?;
-        // Assignments go from left to right: deaths are counted before the holder is the new one.
-        let statement = sql.fill(
-            "UPDATE {leases} SET deaths = CASE WHEN holder IS NULL THEN deaths ELSE LEAST(deaths + 1, 1000) END, \
-             holder = ?, epoch = epoch + 1, expires_at = {now} + INTERVAL ? * 1000 MICROSECOND \
-             WHERE holder IS NULL OR expires_at <= {now} ORDER BY rand() LIMIT ?",
-        );
-        let query = sqlx::query(statement).bind(relay).bind(ttl_ms(ttl));
-        query.bind(limit).execute(&mut *conn).await?;
-        let mut leases = held_by(conn, sql, relay).await?;
-        leases.retain(|lease| !before.contains(lease));
-        Ok(leases)
-    }
-
-    async fn still_held(
-        conn: &mut MySqlConnection,
-        sql: &Sql,
-        fence: Fence<'_>,
-    ) -> sqlx::Result<Vec<i16>> {
-        let query = sqlx::query_scalar(sql.fill(&still_held(fence)));
-        query.persistent(false).fetch_all(conn).await
-    }
-
-    async fn give_up(conn: &mut MySqlConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<()> {
-        for lease in fence.leases {
-            let statement = sql.fill(
-                "UPDATE {leases} SET holder = NULL, expires_at = {now} \
-                 WHERE partition_no = ? AND epoch = ? AND holder = ?",
-            );
-            let query = sqlx::query(statement).bind(number(lease.partition));
-            let query = query.bind(lease.epoch).bind(fence.relay);
-            query.execute(&mut *conn).await?;
-        }
-        Ok(())
-    }
-
-    async fn resign(conn: &mut MySqlConnection, sql: &Sql, relay: Uuid) -> sqlx::Result<()> {
-        let leases =
-            sql.fill("UPDATE {leases} SET holder = NULL, expires_at = {now} WHERE holder = ?");
-        sqlx::query(leases).bind(relay).execute(&mut *conn).await?;
-        let gone = sql.fill("DELETE FROM {relays} WHERE id = ?");
-        sqlx::query(gone).bind(relay).execute(conn).await.map(drop)
     }
 
     async fn promote(conn: &mut MySqlConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<u64> {
@@ -160,8 +69,13 @@ impl RelayVerbs for MySql {
         sql: &Sql,
         due: Due<'_>,
     ) -> sqlx::Result<Vec<Envelope>> {
+        // Only where something is left out does it pay to go from topic to topic.
+        let by_topic = match due.topics {
+            [] => None,
+            _ => readable_topics(&mut *conn, sql, &due).await?,
+        };
         let mut filter = String::new();
-        if !due.topics.is_empty() {
+        if by_topic.is_none() && !due.topics.is_empty() {
             let readable = topics::readable("o.topic", due.topics, literal);
             filter = format!(" AND {readable} = 1");
         }
@@ -177,18 +91,35 @@ impl RelayVerbs for MySql {
             )
         };
         let columns = outbox::ENVELOPE;
-        let of_one = |partition: &u16| {
-            let parked = match due.parked.contains(partition) {
-                true => behind_parked(*partition),
+        let first = |index, partition: u16, topic: &str| {
+            let parked = match due.parked.contains(&partition) {
+                true => behind_parked(partition),
                 false => String::new(),
             };
             format!(
-                "(SELECT {columns} FROM {{outbox}} AS o FORCE INDEX (PRIMARY) \
-                 WHERE o.partition_no = {partition}{filter}{parked} ORDER BY o.id LIMIT {})",
+                "(SELECT {columns} FROM {{outbox}} AS o FORCE INDEX ({index}) \
+                 WHERE o.partition_no = {partition}{topic}{filter}{parked} ORDER BY o.id LIMIT {})",
                 due.per_partition
             )
         };
-        let each: Vec<_> = due.partitions.iter().map(of_one).collect();
+        let of_one = |partition: &u16| {
+            let Some(topics) = &by_topic else {
+                return Some(first("PRIMARY", *partition, ""));
+            };
+            let of_topic =
+                |topic: &i64| first("topics", *partition, &format!(" AND o.topic_no = {topic}"));
+            let each: Vec<_> = topics.get(partition)?.iter().map(of_topic).collect();
+            // The first of each topic, and of those the first: the order of a route that has several topics is kept.
+            Some(format!(
+                "(SELECT * FROM ({}) AS t ORDER BY id LIMIT {})",
+                each.join(" UNION ALL "),
+                due.per_partition
+            ))
+        };
+        let each: Vec<_> = due.partitions.iter().filter_map(of_one).collect();
+        if each.is_empty() {
+            return Ok(Vec::new());
+        }
         let statement = format!("{} LIMIT {}", each.join(" UNION ALL "), due.limit);
         let query = sqlx::query(sql.fill(&statement)).persistent(false);
         let rows = query.fetch_all(conn).await?;
@@ -341,10 +272,6 @@ impl RelayVerbs for MySql {
     async fn backlog(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Backlog> {
         dead_letters::backlog(conn, sql).await
     }
-
-    async fn leases(conn: &mut MySqlConnection, sql: &Sql) -> sqlx::Result<Vec<LeaseState>> {
-        dead_letters::leases(conn, sql).await
-    }
 }
 
 /// These rows `o`, each by its whole primary key, with the lease `l` of their partition. In this order, whatever the statistics
@@ -367,21 +294,38 @@ fn literal(hex: &str) -> String {
     format!("x'{hex}'")
 }
 
-fn still_held(fence: Fence<'_>) -> String {
-    held(fence, "{now}", &binary(fence.relay))
-}
-
-async fn held_by(conn: &mut MySqlConnection, sql: &Sql, relay: Uuid) -> sqlx::Result<Vec<Lease>> {
-    let statement = sql.fill(
-        "SELECT partition_no, epoch, deaths FROM {leases} WHERE holder = ? AND expires_at > {now}",
-    );
-    let rows = sqlx::query(statement).bind(relay).fetch_all(conn).await?;
-    let lease = |row: &MySqlRow| {
-        Ok(Lease {
-            partition: row.try_get::<i16, _>(0)?.unsigned_abs(),
-            epoch: row.try_get(1)?,
-            deaths: row.try_get::<i16, _>(2)?.unsigned_abs(),
-        })
-    };
-    rows.iter().map(lease).collect()
+/// The topics of each partition that may be read, by their hashes; from one topic to the next, whatever stands between. `None`:
+/// there are so many that each by itself would take longer than all together.
+async fn readable_topics(
+    conn: &mut MySqlConnection,
+    sql: &Sql,
+    due: &Due<'_>,
+) -> sqlx::Result<Option<BTreeMap<u16, Vec<i64>>>> {
+    const ROUNDS: usize = 32;
+    let mut all = Vec::new();
+    // The hashes are not negative.
+    let mut after: Vec<(i64, i64)> = due.partitions.iter().map(|p| (i64::from(*p), -1)).collect();
+    for _ in 0..ROUNDS {
+        // With both in the text the server looks for the least and reads no other. A recursive query would read all.
+        let next = after.iter().map(|(partition, topic)| {
+            format!(
+                "SELECT {partition} AS p, (SELECT MIN(topic_no) FROM {{outbox}} FORCE INDEX (topics) \
+                 WHERE partition_no = {partition} AND topic_no > {topic}) AS n"
+            )
+        });
+        let next: Vec<_> = next.collect();
+        let statement = format!(
+            "SELECT t.p, t.n, (SELECT o.topic FROM {{outbox}} AS o FORCE INDEX (topics) \
+             WHERE o.partition_no = t.p AND o.topic_no = t.n LIMIT 1) FROM ({}) AS t WHERE t.n IS NOT NULL",
+            next.join(" UNION ALL ")
+        );
+        let found = sqlx::query_as(sql.fill(&statement)).persistent(false);
+        let found: Vec<(i64, i64, Option<String>)> = found.fetch_all(&mut *conn).await?;
+        if found.is_empty() {
+            return Ok(by_partition(all, due));
+        }
+        after = found.iter().map(|(p, topic, _)| (*p, *topic)).collect();
+        all.extend(found);
+    }
+    Ok(None)
 }

@@ -4,8 +4,10 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::Sql;
 use crate::store::{
-    headers_of, millis,
-    relay::{Backlog, DeadLetter, Lease, LeaseState, number},
+    headers_of,
+    leases::Lease,
+    millis,
+    relay::{Backlog, DeadLetter, number},
 };
 
 const KEPT: &str = "event_id, topic, type, partition_key, data, headers, traceparent, created_at";
@@ -85,23 +87,6 @@ pub(super) async fn backlog(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<
         interrupted_keys: count(5)?,
         relays: count(6)?,
     })
-}
-
-pub(super) async fn leases(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Vec<LeaseState>> {
-    let statement = sql.fill(
-        "SELECT partition_no, CASE WHEN expires_at > now() THEN holder END, epoch, \
-         (extract(epoch FROM expires_at - now()) * 1000)::bigint FROM {leases} ORDER BY partition_no",
-    );
-    let rows = sqlx::query(statement).fetch_all(conn).await?;
-    let state = |row: &PgRow| {
-        Ok(LeaseState {
-            partition: row.try_get::<i16, _>(0)?.unsigned_abs(),
-            holder: row.try_get(1)?,
-            epoch: row.try_get(2)?,
-            expires_in: millis(row.try_get(3)?),
-        })
-    };
-    rows.iter().map(state).collect()
 }
 
 fn dead_letter_of(row: &PgRow) -> sqlx::Result<DeadLetter> {

@@ -1,6 +1,6 @@
 //! What an operator asks.
 
-use sqlx::{PgConnection, Postgres, Row, raw_sql};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, raw_sql};
 
 use super::Sql;
 use crate::{
@@ -51,6 +51,11 @@ impl DoctorVerbs for Postgres {
     async fn session(conn: &mut PgConnection) -> sqlx::Result<Option<i64>> {
         let session = raw_sql("SELECT pg_backend_pid()::bigint").fetch_one(conn);
         session.await?.try_get(0).map(Some)
+    }
+
+    async fn works(conn: &mut PgConnection, statement: String) -> bool {
+        let statement = AssertSqlSafe(statement);
+        raw_sql(statement).execute(conn).await.is_ok()
     }
 
     async fn leftovers(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Leftovers> {

@@ -7,7 +7,8 @@ use super::Sql;
 use crate::store::{
     hex::Hex,
     identity::{IN_USE, Identity, IdentityVerbs, ScopeUse, path_of, scope_use},
-    relay::{number, ttl_ms},
+    leases::ttl_ms,
+    relay::number,
 };
 
 /// The table has the same number in a copy that was made with `TEMPLATE`, the database has not.

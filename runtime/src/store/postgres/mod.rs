@@ -21,6 +21,7 @@ mod claims;
 mod dead_letters;
 mod doctor;
 mod identity;
+mod leases;
 mod outbox;
 mod published;
 mod relay;
@@ -49,6 +50,7 @@ pub struct Sql {
     read: Statement,
     remove: Statement,
     due: Statement,
+    due_by_topic: Statement,
     settle: Statement,
     settle_and_keep: Statement,
     version: Statement,
@@ -88,6 +90,7 @@ impl Verbs for Postgres {
             read: statement(&outbox::first()),
             remove: statement(outbox::REMOVE),
             due: statement(&relay::due(&names.full("due"))),
+            due_by_topic: statement(&relay::due(&names.full("due_by_topic"))),
             settle: statement(&relay::settle(&names.full("settle"))),
             settle_and_keep: statement(&published::settle(&names.full("settle_and_keep"))),
             version: statement(VERSION),
@@ -109,6 +112,11 @@ impl Verbs for Postgres {
             ),
             (4, "identity", include_str!("migrations/0004_identity.sql")),
             (5, "parked keys", include_str!("migrations/0005_parked.sql")),
+            (
+                6,
+                "groups of relays",
+                include_str!("migrations/0006_groups.sql"),
+            ),
             (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }

@@ -1,21 +1,18 @@
-//! The relay: leases, reading what is due, settling.
+//! The relay: reading what is due, settling.
 
 use std::{collections::HashMap, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
-    pool::PoolOptions,
-    postgres::{PgListener, PgRow},
-    raw_sql,
+    AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolOptions, postgres::PgListener, raw_sql,
 };
 use uuid::Uuid;
 
-use super::{Envelope, Sql, dead_letters, outbox, published};
-use crate::store::relay::{
-    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, Postponed, RelayVerbs, held, number,
-    numbers, ttl_ms,
-};
+use super::{Envelope, Sql, dead_letters, leases::still_held, outbox, published};
 use crate::store::topics::like;
+use crate::store::{
+    leases::{Fence, Lease, ttl_ms},
+    relay::{Backlog, DeadLetter, Due, Postponed, RelayVerbs, number, numbers},
+};
 
 /// The channel of NOTIFY, and what the relay listens to.
 const CHANNEL: &str = "effectively_outbox";
@@ -31,88 +28,6 @@ pub(super) fn settle(function: &str) -> String {
 }
 
 impl RelayVerbs for Postgres {
-    async fn heartbeat(
-        conn: &mut PgConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-    ) -> sqlx::Result<u64> {
-        let statement = sql.fill(
-            "WITH gone AS (DELETE FROM {relays} WHERE expires_at <= now() AND id <> $1), \
-             alive AS (INSERT INTO {relays} (id, expires_at) VALUES ($1, now() + $2 * interval '1 millisecond') \
-             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at) \
-             SELECT count(*) + 1 FROM {relays} WHERE expires_at > now() AND id <> $1",
-        );
-        let alive: i64 = sqlx::query_scalar(statement)
-            .bind(relay)
-            .bind(ttl_ms(ttl))
-            .fetch_one(conn)
-            .await?;
-        Ok(alive.unsigned_abs())
-    }
-
-    async fn renew(
-        conn: &mut PgConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-        recovered: &[u16],
-    ) -> sqlx::Result<Vec<Lease>> {
-        let statement = sql.fill(
-            "UPDATE {leases} SET expires_at = now() + $2 * interval '1 millisecond', \
-             deaths = CASE WHEN partition_no = ANY($3) THEN 0 ELSE deaths END \
-             WHERE holder = $1 AND expires_at > now() RETURNING partition_no, epoch, deaths",
-        );
-        let query = sqlx::query(statement).bind(relay).bind(ttl_ms(ttl));
-        let rows = query.bind(numbers(recovered)).fetch_all(conn).await?;
-        rows.iter().map(lease_of).collect()
-    }
-
-    async fn acquire(
-        conn: &mut PgConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-        limit: i64,
-    ) -> sqlx::Result<Vec<Lease>> {
-        let statement = sql.fill(
-            "WITH free AS (SELECT partition_no FROM {leases} WHERE holder IS NULL OR expires_at <= now() \
-             ORDER BY random() LIMIT $3 FOR UPDATE SKIP LOCKED) \
-             UPDATE {leases} l SET deaths = CASE WHEN l.holder IS NULL THEN l.deaths ELSE least(l.deaths + 1, 1000) END, \
-             holder = $1, epoch = l.epoch + 1, expires_at = now() + $2 * interval '1 millisecond' \
-             FROM free WHERE l.partition_no = free.partition_no RETURNING l.partition_no, l.epoch, l.deaths",
-        );
-        let query = sqlx::query(statement).bind(relay).bind(ttl_ms(ttl));
-        let rows = query.bind(limit).fetch_all(conn).await?;
-        rows.iter().map(lease_of).collect()
-    }
-
-    async fn still_held(
-        conn: &mut PgConnection,
-        sql: &Sql,
-        fence: Fence<'_>,
-    ) -> sqlx::Result<Vec<i16>> {
-        let query = sqlx::query_scalar(sql.fill(&still_held(fence)));
-        query.persistent(false).fetch_all(conn).await
-    }
-
-    async fn give_up(conn: &mut PgConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<()> {
-        let statement = format!(
-            "UPDATE {{leases}} SET holder = NULL, expires_at = now() WHERE partition_no IN ({})",
-            still_held(fence)
-        );
-        raw_sql(sql.fill(&statement)).execute(conn).await.map(drop)
-    }
-
-    async fn resign(conn: &mut PgConnection, sql: &Sql, relay: Uuid) -> sqlx::Result<()> {
-        let statement = sql.fill(
-            "WITH gone AS (DELETE FROM {relays} WHERE id = $1) \
-             UPDATE {leases} SET holder = NULL, expires_at = now() WHERE holder = $1",
-        );
-        let query = sqlx::query(statement).bind(relay);
-        query.execute(conn).await.map(drop)
-    }
-
     async fn promote(conn: &mut PgConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<u64> {
         let statement = format!(
             "UPDATE {{outbox}} SET partition_no = -1 - partition_no \
@@ -130,7 +45,12 @@ impl RelayVerbs for Postgres {
             .map(|(pattern, may)| (like(pattern), *may))
             .unzip();
         let routes: Vec<String> = due.routes.iter().map(like).collect();
-        let query = sqlx::query(sql.due.sql())
+        // Only where something is left out does it pay to go from topic to topic.
+        let statement = match due.topics {
+            [] => &sql.due,
+            _ => &sql.due_by_topic,
+        };
+        let query = sqlx::query(statement.sql())
             .bind(numbers(due.partitions))
             .bind(due.per_partition)
             .bind(due.limit)
@@ -314,20 +234,4 @@ impl RelayVerbs for Postgres {
     async fn backlog(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Backlog> {
         dead_letters::backlog(conn, sql).await
     }
-
-    async fn leases(conn: &mut PgConnection, sql: &Sql) -> sqlx::Result<Vec<LeaseState>> {
-        dead_letters::leases(conn, sql).await
-    }
-}
-
-fn still_held(fence: Fence<'_>) -> String {
-    held(fence, "now()", &format!("'{}'", fence.relay))
-}
-
-fn lease_of(row: &PgRow) -> sqlx::Result<Lease> {
-    Ok(Lease {
-        partition: row.try_get::<i16, _>(0)?.unsigned_abs(),
-        epoch: row.try_get(1)?,
-        deaths: row.try_get::<i16, _>(2)?.unsigned_abs(),
-    })
 }

@@ -1,6 +1,6 @@
 //! What an operator asks.
 
-use sqlx::{Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, raw_sql};
 
 use super::Sql;
 use crate::{
@@ -30,6 +30,11 @@ impl DoctorVerbs for Sqlite {
 
     async fn session(_: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
         Ok(None)
+    }
+
+    async fn works(conn: &mut SqliteConnection, statement: String) -> bool {
+        let statement = AssertSqlSafe(statement);
+        raw_sql(statement).execute(conn).await.is_ok()
     }
 
     async fn leftovers(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Leftovers> {

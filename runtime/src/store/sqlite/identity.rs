@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::Sql;
 use crate::store::{
     identity::{IN_USE, Identity, IdentityVerbs, ScopeUse, path_of, scope_use},
-    relay::{list, number, ttl_ms},
+    leases::ttl_ms,
+    relay::{list, number},
 };
 
 /// A database in memory has no file.

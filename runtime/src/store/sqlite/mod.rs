@@ -20,6 +20,7 @@ mod claims;
 mod dead_letters;
 mod doctor;
 mod identity;
+mod leases;
 mod outbox;
 mod published;
 mod relay;
@@ -94,6 +95,11 @@ impl Verbs for Sqlite {
             ),
             (4, "identity", include_str!("migrations/0004_identity.sql")),
             (5, "parked keys", include_str!("migrations/0005_parked.sql")),
+            (
+                6,
+                "groups of relays",
+                include_str!("migrations/0006_groups.sql"),
+            ),
             (7, "calls", include_str!("migrations/0007_calls.sql")),
         ]
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{SqliteConnection, raw_sql};
 
 use super::Sql;
-use crate::store::relay::ttl_ms;
+use crate::store::leases::ttl_ms;
 
 /// Copies these events, which are removed next. `settled`: the condition on the rows of the outbox.
 pub(super) async fn keep(

@@ -1,110 +1,20 @@
-//! The relay: leases, reading what is due, settling.
+//! The relay: reading what is due, settling.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{Connection, Row, Sqlite, SqliteConnection, raw_sql, sqlite::SqliteRow};
+use sqlx::{Connection, Sqlite, SqliteConnection, raw_sql};
 use uuid::Uuid;
 
-use super::{Envelope, Sql, dead_letters, outbox, published};
-use crate::store::relay::{
-    Backlog, DeadLetter, Due, Fence, Lease, LeaseState, Postponed, RelayVerbs, binary, held, list,
-    number, ttl_ms,
-};
+use super::{Envelope, Sql, dead_letters, leases::still_held, outbox, published};
 use crate::store::topics;
+use crate::store::{
+    leases::{Fence, Lease, ttl_ms},
+    relay::{
+        Backlog, DeadLetter, Due, MANY_TOPICS, Postponed, RelayVerbs, by_partition, list, number,
+    },
+};
 
 impl RelayVerbs for Sqlite {
-    async fn heartbeat(
-        conn: &mut SqliteConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-    ) -> sqlx::Result<u64> {
-        let alive = sql.fill("INSERT INTO {relays} (id, expires_at) VALUES (?, {now} + ?) ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at");
-        let query = sqlx::query(alive).bind(relay).bind(ttl_ms(ttl));
-        query.execute(&mut *conn).await?;
-        let gone = sql.fill("DELETE FROM {relays} WHERE expires_at <= {now}");
-        sqlx::query(gone).execute(&mut *conn).await?;
-        let count = sql.fill("SELECT count(*) FROM {relays}");
-        let alive: i64 = sqlx::query_scalar(count).fetch_one(conn).await?;
-        Ok(alive.unsigned_abs())
-    }
-
-    async fn renew(
-        conn: &mut SqliteConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-        recovered: &[u16],
-    ) -> sqlx::Result<Vec<Lease>> {
-        let recovered = if recovered.is_empty() {
-            "-1".to_owned()
-        } else {
-            list(recovered.iter().copied().map(i64::from))
-        };
-        let statement = format!(
-            "UPDATE {{leases}} SET expires_at = {{now}} + ?, \
-             deaths = CASE WHEN partition_no IN ({recovered}) THEN 0 ELSE deaths END \
-             WHERE holder = ? AND expires_at > {{now}}"
-        );
-        let query = sqlx::query(sql.fill(&statement)).persistent(false);
-        query
-            .bind(ttl_ms(ttl))
-            .bind(relay)
-            .execute(&mut *conn)
-            .await?;
-        held_by(conn, sql, relay).await
-    }
-
-    async fn acquire(
-        conn: &mut SqliteConnection,
-        sql: &Sql,
-        relay: Uuid,
-        ttl: Duration,
-        limit: i64,
-    ) -> sqlx::Result<Vec<Lease>> {
-        let before = held_by(conn, sql, relay).await?;
-        let statement = sql.fill(
-            "UPDATE {leases} SET deaths = CASE WHEN holder IS NULL THEN deaths ELSE min(deaths + 1, 1000) END, \
-             holder = ?, epoch = epoch + 1, expires_at = {now} + ? WHERE partition_no IN \
-             (SELECT partition_no FROM {leases} WHERE holder IS NULL OR expires_at <= {now} ORDER BY random() LIMIT ?)",
-        );
-        let query = sqlx::query(statement).bind(relay).bind(ttl_ms(ttl));
-        query.bind(limit).execute(&mut *conn).await?;
-        let mut leases = held_by(conn, sql, relay).await?;
-        leases.retain(|lease| !before.contains(lease));
-        Ok(leases)
-    }
-
-    async fn still_held(
-        conn: &mut SqliteConnection,
-        sql: &Sql,
-        fence: Fence<'_>,
-    ) -> sqlx::Result<Vec<i16>> {
-        let query = sqlx::query_scalar(sql.fill(&still_held(fence)));
-        query.persistent(false).fetch_all(conn).await
-    }
-
-    async fn give_up(conn: &mut SqliteConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<()> {
-        for lease in fence.leases {
-            let statement = sql.fill(
-                "UPDATE {leases} SET holder = NULL, expires_at = {now} \
-                 WHERE partition_no = ? AND epoch = ? AND holder = ?",
-            );
-            let query = sqlx::query(statement).bind(number(lease.partition));
-            let query = query.bind(lease.epoch).bind(fence.relay);
-            query.execute(&mut *conn).await?;
-        }
-        Ok(())
-    }
-
-    async fn resign(conn: &mut SqliteConnection, sql: &Sql, relay: Uuid) -> sqlx::Result<()> {
-        let leases =
-            sql.fill("UPDATE {leases} SET holder = NULL, expires_at = {now} WHERE holder = ?");
-        sqlx::query(leases).bind(relay).execute(&mut *conn).await?;
-        let gone = sql.fill("DELETE FROM {relays} WHERE id = ?");
-        sqlx::query(gone).bind(relay).execute(conn).await.map(drop)
-    }
-
     async fn promote(
         conn: &mut SqliteConnection,
         sql: &Sql,
@@ -124,8 +34,13 @@ impl RelayVerbs for Sqlite {
         sql: &Sql,
         due: Due<'_>,
     ) -> sqlx::Result<Vec<Envelope>> {
+        // Only where something is left out does it pay to go from topic to topic.
+        let by_topic = match due.topics {
+            [] => None,
+            _ => readable_topics(&mut *conn, sql, &due).await?,
+        };
         let mut filter = String::new();
-        if !due.topics.is_empty() {
+        if by_topic.is_none() && !due.topics.is_empty() {
             let readable = topics::readable("o.topic", due.topics, literal);
             filter = format!(" AND {readable} = 1");
         }
@@ -137,15 +52,39 @@ impl RelayVerbs for Sqlite {
              AND w.passable = 0 AND +w.partition_no = -1 - o.partition_no AND (w.topic = o.topic OR {waits} = {route}))"
         ));
         let columns = outbox::ENVELOPE;
-        let of_one = |partition: &u16| {
+        let first = |partition: u16, topic: &str| {
             format!(
-                "SELECT * FROM (SELECT {columns} FROM {{outbox}} AS o WHERE o.partition_no = {partition}{filter} ORDER BY o.id LIMIT {})",
+                "SELECT * FROM (SELECT {columns} FROM {{outbox}} AS o WHERE o.partition_no = {partition}{topic}{filter} ORDER BY o.id LIMIT {})",
                 due.per_partition
             )
         };
-        let each: Vec<_> = due.partitions.iter().map(of_one).collect();
+        let mut bound = Vec::new();
+        let mut each = Vec::new();
+        for partition in due.partitions {
+            let Some(topics) = &by_topic else {
+                each.push(first(*partition, ""));
+                continue;
+            };
+            let Some(topics) = topics.get(partition) else {
+                continue;
+            };
+            bound.extend(topics);
+            let of_each = vec![first(*partition, " AND o.topic = ?"); topics.len()];
+            // The first of each topic, and of those the first: the order of a route that has several topics is kept.
+            each.push(format!(
+                "SELECT * FROM (SELECT * FROM ({}) ORDER BY id LIMIT {})",
+                of_each.join(" UNION ALL "),
+                due.per_partition
+            ));
+        }
+        if each.is_empty() {
+            return Ok(Vec::new());
+        }
         let statement = format!("{} LIMIT {}", each.join(" UNION ALL "), due.limit);
-        let query = sqlx::query(sql.fill(&statement)).persistent(false);
+        let mut query = sqlx::query(sql.fill(&statement)).persistent(false);
+        for topic in bound {
+            query = query.bind(topic.clone());
+        }
         let rows = query.fetch_all(conn).await?;
         rows.iter().map(outbox::envelope_of).collect()
     }
@@ -293,31 +232,33 @@ impl RelayVerbs for Sqlite {
     async fn backlog(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Backlog> {
         dead_letters::backlog(conn, sql).await
     }
-
-    async fn leases(conn: &mut SqliteConnection, sql: &Sql) -> sqlx::Result<Vec<LeaseState>> {
-        dead_letters::leases(conn, sql).await
-    }
 }
 
 fn literal(hex: &str) -> String {
     format!("CAST(x'{hex}' AS TEXT)")
 }
 
-fn still_held(fence: Fence<'_>) -> String {
-    held(fence, "{now}", &binary(fence.relay))
-}
-
-async fn held_by(conn: &mut SqliteConnection, sql: &Sql, relay: Uuid) -> sqlx::Result<Vec<Lease>> {
-    let statement = sql.fill(
-        "SELECT partition_no, epoch, deaths FROM {leases} WHERE holder = ? AND expires_at > {now}",
-    );
-    let rows = sqlx::query(statement).bind(relay).fetch_all(conn).await?;
-    let lease = |row: &SqliteRow| {
-        Ok(Lease {
-            partition: row.try_get::<i16, _>(0)?.unsigned_abs(),
-            epoch: row.try_get(1)?,
-            deaths: row.try_get::<i16, _>(2)?.unsigned_abs(),
-        })
+/// The topics of each partition that may be read; from one topic to the next, whatever stands between. `None`: there are so many
+/// that each by itself would take longer than all together.
+async fn readable_topics(
+    conn: &mut SqliteConnection,
+    sql: &Sql,
+    due: &Due<'_>,
+) -> sqlx::Result<Option<BTreeMap<u16, Vec<String>>>> {
+    let least = |partition: &u16| {
+        format!(
+            "SELECT {partition}, (SELECT min(topic) FROM {{outbox}} WHERE partition_no = {partition})"
+        )
     };
-    rows.iter().map(lease).collect()
+    let least: Vec<_> = due.partitions.iter().map(least).collect();
+    let statement = format!(
+        "WITH RECURSIVE t (p, name) AS ({} UNION ALL \
+         SELECT t.p, (SELECT min(o.topic) FROM {{outbox}} AS o WHERE o.partition_no = t.p AND o.topic > t.name) \
+         FROM t WHERE t.name IS NOT NULL) SELECT p, name, name FROM t WHERE name IS NOT NULL LIMIT {}",
+        least.join(" UNION ALL "),
+        MANY_TOPICS + 1
+    );
+    let found = sqlx::query_as(sql.fill(&statement)).persistent(false);
+    let found: Vec<(i64, String, Option<String>)> = found.fetch_all(conn).await?;
+    Ok(by_partition(found, due))
 }
