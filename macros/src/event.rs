@@ -9,7 +9,8 @@ use crate::{
     options,
     paths::Runtime,
     slot::{Read, Slot},
-    template::{Part, Path, Root, Template, member as name},
+    template::{Part, Path, Root, Template},
+    value_path::member as name,
     values::{self, Name, Text},
 };
 

@@ -14,6 +14,7 @@ mod fallback;
 mod outside;
 mod paths;
 mod template;
+mod value_path;
 
 mod event;
 mod handler;

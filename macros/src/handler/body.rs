@@ -10,7 +10,10 @@ use super::{
     emit::{content, ledger_name, ledger_type, local},
     model::{Key, Operation},
 };
-use crate::template::{self, Part, Template};
+use crate::{
+    template::{Part, Template},
+    value_path,
+};
 
 pub(super) fn block(operation: &Operation) -> Group {
     let private = operation.private();
@@ -253,7 +256,7 @@ fn names(operation: &Operation, binding: &Ident) -> bool {
     operation.key.as_ref().is_some_and(|key| {
         let parts = key.template.iter().flat_map(Template::paths);
         let heads = parts.filter_map(|path| path.head.clone());
-        let contents = key.fingerprint.iter().filter_map(template::head);
+        let contents = key.fingerprint.iter().filter_map(value_path::head);
         heads.chain(contents).any(|head| binding.unraw() == head)
     })
 }

@@ -18,7 +18,8 @@ use crate::{
     diag::{Diag, instead},
     func::Func,
     outside,
-    template::{self, Template},
+    template::Template,
+    value_path,
     values::scope_problem,
 };
 
@@ -141,7 +142,7 @@ pub(super) fn fingerprint(
 ) -> bool {
     let before = diag.len();
     for path in paths {
-        match template::head(path) {
+        match value_path::head(path) {
             Some(name) => known(
                 &name,
                 syn::spanned::Spanned::span(path),
@@ -307,7 +308,7 @@ fn from(func: &Func, args: &Args, diag: &Diag) {
     let Some(source) = args.from.value() else {
         return;
     };
-    if template::head(&source.0).is_some_and(|name| name == "self") && receiver(func).is_none() {
+    if value_path::head(&source.0).is_some_and(|name| name == "self") && receiver(func).is_none() {
         diag.at(&source.0, "there is no `self` here; leave `from` out, then the ledger takes the place of `tx` among the parameters");
     }
 }

@@ -123,6 +123,7 @@ async fn an_answer_that_json_does_not_bring_back_is_an_error_and_leaves_nothing<
         id: 7,
         secret: "s".to_owned(),
     };
+    assert_eq!((account.id, account.secret.len()), (7, 1));
     let shop = Shop::open(db).await;
     refuse(&shop, f64::NAN).await;
     refuse(&shop, vec![1.0, f64::INFINITY]).await;
