@@ -207,6 +207,10 @@ async fn a_session_that_a_borrower_has_left_unfit_is_replaced<DB: ShopDb>(db: Te
                 .reuse_connections(reuse)
                 .build()
                 .expect("a ledger");
+            // The ledger has found its tables before.
+            shop.order(&format!("before {n} {reuse}"))
+                .await
+                .expect("an answer");
             let mut borrowed = shop.ledger.pool().acquire().await.expect("a connection");
             DB::execute(&mut borrowed, sql).await.expect("what is left");
             drop(borrowed);
@@ -215,7 +219,7 @@ async fn a_session_that_a_borrower_has_left_unfit_is_replaced<DB: ShopDb>(db: Te
             shop.assert_healthy().await;
         }
     }
-    let orders = 2 * left.len() as i64;
+    let orders = 4 * left.len() as i64;
     assert_eq!(shop.stored().await, (orders, orders, orders));
 }
 

@@ -400,10 +400,9 @@ async fn an_error_that_a_trigger_raises_in_the_fence_frees_the_key<DB: ShopDb>(d
                     .expect("a ledger");
                 let answer = order_on(&ledger, &shop.runs, "a", Duration::ZERO).await;
                 let kind = kind(&answer);
-                let expected = if code == 1792 {
-                    ErrorKind::Unavailable
-                } else {
-                    ErrorKind::Database
+                let expected = match code {
+                    1792 | 1100 => ErrorKind::Unavailable,
+                    _ => ErrorKind::Database,
                 };
                 assert_eq!(kind, Some(expected), "{table} {code} {literals}");
                 assert_eq!(shop.stored().await, (0, 0, 0));
