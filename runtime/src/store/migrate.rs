@@ -152,14 +152,14 @@ fn checksum(sql: &str) -> Vec<u8> {
     sha2::Sha384::digest(sql).to_vec()
 }
 
-/// SQLite has no lock for migrations. A second process then meets a busy database, the row that the first one has just written,
-/// or its half-done work.
+/// SQLite has no lock for migrations, and a MySQL cluster has none for all its nodes. A second process then meets a busy database, the
+/// row that the first one has just written, or its half-done work.
 fn may_be_a_race<DB: Dialect>(error: &MigrateError) -> bool {
-    let other_was_first = match error {
-        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => source
-            .as_database_error()
-            .is_some_and(|refused| refused.is_unique_violation()),
+    let meets_another = match error {
+        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+            DB::meets_another(source)
+        }
         _ => false,
     };
-    other_was_first || DB::ONE_WRITER
+    meets_another || DB::ONE_WRITER
 }

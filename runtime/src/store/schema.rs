@@ -53,6 +53,12 @@ pub trait SchemaVerbs: Database<Connection: Migrate> {
         conn: &mut Self::Connection,
         names: &Names,
     ) -> impl Future<Output = Result<(), MigrateError>> + Send;
+    /// Whether a migration failed over what another process is doing at the same time, where no lock keeps them apart: those of a
+    /// MySQL cluster are local to a node.
+    fn meets_another(error: &sqlx::Error) -> bool {
+        let refused = error.as_database_error();
+        refused.is_some_and(|refused| refused.is_unique_violation())
+    }
     /// Applies a migration and notes it in the table, together or so that the next try goes on where this one stopped.
     fn apply(
         conn: &mut Self::Connection,

@@ -98,6 +98,24 @@ fn a_key_on_three_nodes_at_once_executes_once() {
 }
 
 #[test]
+fn services_on_all_nodes_may_migrate_at_once() {
+    run_on(async |cluster| {
+        let mut migrations = JoinSet::new();
+        for pool in cluster.pools() {
+            migrations.spawn(async move { Ledger::new(pool).migrate().await });
+        }
+        for migrated in migrations.join_all().await {
+            migrated.expect("the tables");
+        }
+        cluster.is_even().await;
+        // Another start finds all of it noted, on each node.
+        for pool in cluster.pools() {
+            Ledger::new(pool).migrate().await.expect("the tables");
+        }
+    });
+}
+
+#[test]
 fn a_node_without_quorum_is_unavailable_and_comes_back() {
     run(async |cluster| {
         let load = Load::start(&cluster.pools());

@@ -8,7 +8,7 @@ use sqlx::{
 };
 
 use super::number;
-use crate::store::{FoundSchema, Limits, Names, SchemaVerbs, Spelling};
+use crate::store::{Fault, FoundSchema, Limits, Names, SchemaVerbs, Spelling, Verbs};
 
 /// One lock per database, waited for at most a minute.
 const LOCK: &str = "SELECT GET_LOCK(LEFT(CONCAT('effectively migrates ', ?), 64), 60)";
@@ -85,6 +85,11 @@ impl SchemaVerbs for MySql {
     ) -> Result<(), MigrateError> {
         let unlock = sqlx::query(UNLOCK).bind(names.schema());
         Ok(unlock.execute(conn).await.map(drop)?)
+    }
+
+    fn meets_another(error: &sqlx::Error) -> bool {
+        let may_be_done = |number| number == DUPLICATE || DONE_BEFORE.contains(&number);
+        MySql::fault(error) == Fault::Conflict || number(error).is_some_and(may_be_done)
     }
 
     /// A statement that defines something commits by itself. So a migration is applied statement by statement, and its row counts
