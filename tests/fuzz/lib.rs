@@ -20,3 +20,5 @@
 mod diag;
 #[path = "../../macros/src/template.rs"]
 mod template;
+#[path = "../../macros/src/value_path.rs"]
+mod value_path;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use effectively_tests::{NamedTest, rows};
 
 /// What a cell without a test begins with.
-const WITHOUT_TEST: &[&str] = &["- ", "to be named"];
+const WITHOUT_TEST: &[&str] = &["- "];
 
 /// The columns after the two that say what happens and what holds.
 const DATABASES: [&str; 3] = ["postgres", "mysql", "sqlite"];

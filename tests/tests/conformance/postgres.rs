@@ -247,6 +247,49 @@ on_every_database!([postgres]
     the_same_key_of_two_tenants_is_two_keys,
 );
 
+on_every_database!([postgres] calls_add_no_statement_to_the_statistics_of_the_server);
+
+/// Before version 17 the constants of CALL and SET are part of a statement's text: each call would be a statement of its own.
+async fn calls_add_no_statement_to_the_statistics_of_the_server<DB: ShopDb>(db: TestDb<DB>) {
+    let preloaded = db.texts("show shared_preload_libraries").await.concat();
+    if !preloaded.contains("pg_stat_statements") {
+        println!("SKIPPED: the server does not preload pg_stat_statements");
+        assert!(std::env::var_os("EFFECTIVELY_TEST_SERVERS").is_none());
+        return;
+    }
+    let shop = Shop::open(db).await;
+    shop.db.execute("create extension pg_stat_statements").await;
+    let statements = async || {
+        let ours = "select count(*) from pg_stat_statements where dbid = \
+             (select oid from pg_database where datname = current_database())";
+        shop.db.number(ours).await
+    };
+    let calls = async |from: usize| {
+        for ledger in ledgers(shop.db.pool()) {
+            for n in from..from + 5 {
+                let key = format!("{n} {ledger:?}");
+                let call = || ledger.call(shop_key(&key));
+                let body = async |tx: &mut DB::Connection| {
+                    insert::<DB>(tx, "a").await?;
+                    Ok::<_, ShopError>(Emit::new(String::from("x")).event(OrderPlaced::of("a")))
+                };
+                let fails = async |_: &mut DB::Connection| Err::<(), _>(ShopError::GaveUp);
+                assert!(call().run(fails).await.is_err());
+                call().run_with_events(body).await.expect("an answer");
+                let replay = Ledger::new(shop.db.pool().clone());
+                let replay = replay.call(shop_key(&key)).run_with_events(body).await;
+                assert!(replay.expect("an answer").is_replay());
+            }
+        }
+    };
+    calls(0).await;
+    let before = statements().await;
+    calls(5).await;
+    // Two of the test's own.
+    let more = statements().await - before;
+    assert!(more <= 2, "{more} statements more");
+}
+
 async fn nothing_depends_on_how_the_server_reads_and_writes_bytes<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;
     let odd = "set bytea_output = 'escape'; set standard_conforming_strings = off; set escape_string_warning = off; \
