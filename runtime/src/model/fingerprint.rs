@@ -124,7 +124,7 @@ mod tests {
 
     #[derive(Serialize)]
     struct Flat {
-        set: Option<Box<HashSet<String>>>,
+        set: Option<HashSet<String>>,
         map: HashMap<String, HashSet<String>>,
     }
 
@@ -140,7 +140,7 @@ mod tests {
             list: vec![HashSet::from([first.to_owned()]), set(), set()],
             by_hand: set(),
             flat: Flat {
-                set: Some(Box::new(set())),
+                set: Some(set()),
                 map: set().into_iter().map(|key| (key, set())).collect(),
             },
         })

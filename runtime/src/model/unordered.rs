@@ -93,7 +93,7 @@ mod tests {
         assert!(!of::<Option<Set>>());
         assert!(!of::<BTreeSet<u8>>());
         assert!(!of::<str>());
-        let sets = vec![Set::new()];
+        let sets = [Set::new()];
         assert!(!of_value(sets.iter().map(Set::len)));
     }
 }

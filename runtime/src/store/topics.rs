@@ -83,7 +83,7 @@ mod tests {
     #[test]
     #[cfg(feature = "postgres")]
     fn what_like_would_read_as_a_sign_is_escaped() {
-        let like = |pattern: &str| super::like(&Pattern::new(pattern).unwrap());
+        let like = |pattern: &str| like(&Pattern::new(pattern).unwrap());
         assert_eq!(like("a%b_c\\d"), "a\\%b\\_c\\\\d");
         assert_eq!(like("mail.*"), "mail.%");
         assert_eq!(like("*"), "%");
