@@ -38,7 +38,7 @@ mod worker;
 pub use bounds::{Answer, cancel_after, eventually, poll_times};
 pub use db::TestDb;
 pub use logs::LogCapture;
-pub use matrix::{available, is_set, run};
+pub use matrix::{available, is_given, is_set, run};
 pub use pages::{NamedTest, rows};
 pub use proxy::Proxy;
 pub use server::{Disposal, OptionsOf, TestServer, is_mariadb, process_list};

@@ -103,19 +103,28 @@ pub fn available<DB: TestServer>() -> bool {
 /// # Panics
 /// If the servers were promised (`EFFECTIVELY_TEST_SERVERS=1`) and this one is missing: a skipped test is no passed test.
 pub fn is_set(variable: &str) -> bool {
-    if env::var_os(variable).is_some_and(|url| !url.is_empty()) {
+    let set = env::var_os(variable).is_some_and(|url| !url.is_empty());
+    is_given(set, &format!("{variable} is not set"))
+}
+
+/// As [`is_set`], for what else a test may need of its server. `missing` says what is missing if it is not there.
+///
+/// # Panics
+/// If it is not there although the servers were promised.
+pub fn is_given(there: bool, missing: &str) -> bool {
+    if there {
         return true;
     }
     assert!(
         env::var_os(SERVERS_ARE_STARTED).is_none(),
-        "{variable} is not set although {SERVERS_ARE_STARTED} is"
+        "{missing} although {SERVERS_ARE_STARTED} is set"
     );
     let this_thread = thread::current();
     let test = this_thread.name().unwrap_or("a test");
     // Straight to the handle: `eprintln!` would be captured, and a test that passes shows nothing of that.
     let _ = writeln!(
         io::stderr().lock(),
-        "SKIPPED {test}: {variable} is not set; ./tests/run starts a server"
+        "SKIPPED {test}: {missing}; ./tests/run starts a server"
     );
     false
 }
