@@ -159,6 +159,7 @@ fn may_be_a_race<DB: Dialect>(error: &MigrateError) -> bool {
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             DB::meets_another(source)
         }
+        MigrateError::Dirty(_) => true,
         _ => false,
     };
     meets_another || DB::ONE_WRITER

@@ -264,9 +264,9 @@ async fn calls_add_no_statement_to_the_statistics_of_the_server<DB: ShopDb>(db: 
         shop.db.number(ours).await
     };
     let calls = async |from: usize| {
-        for ledger in ledgers(shop.db.pool()) {
+        for (form, ledger) in ledgers(shop.db.pool()).iter().enumerate() {
             for n in from..from + 5 {
-                let key = format!("{n} {ledger:?}");
+                let key = format!("{form} {n}");
                 let call = || ledger.call(shop_key(&key));
                 let body = async |tx: &mut DB::Connection| {
                     insert::<DB>(tx, "a").await?;

@@ -88,8 +88,7 @@ impl SchemaVerbs for MySql {
     }
 
     fn meets_another(error: &sqlx::Error) -> bool {
-        let may_be_done = |number| number == DUPLICATE || DONE_BEFORE.contains(&number);
-        MySql::fault(error) == Fault::Conflict || number(error).is_some_and(may_be_done)
+        MySql::fault(error) == Fault::Conflict || number(error) == Some(DUPLICATE)
     }
 
     /// A statement that defines something commits by itself. So a migration is applied statement by statement, and its row counts
@@ -114,7 +113,12 @@ impl SchemaVerbs for MySql {
                 if !progress.resumed && no == 0 {
                     // Refused, not cut off: nothing of it is done, and the next try must not think so.
                     let forget = format!("DELETE FROM {table} WHERE version = {version}; COMMIT");
-                    raw_sql(AssertSqlSafe(forget)).execute(conn).await?;
+                    raw_sql(AssertSqlSafe(forget)).execute(&mut *conn).await?;
+                }
+                let is_there = number(&error).is_some_and(|number| DONE_BEFORE.contains(&number));
+                if is_there && is_cluster(conn).await? {
+                    // Another node is at it: the lock of migrations is local to a node.
+                    return Err(MigrateError::Dirty(version));
                 }
                 return Err(MigrateError::ExecuteMigration(error, version));
             }
@@ -128,6 +132,16 @@ impl SchemaVerbs for MySql {
         raw_sql(AssertSqlSafe(success)).execute(conn).await?;
         Ok(())
     }
+}
+
+/// Whether other servers take writes for the same tables. Empty where the server knows nothing of clusters.
+async fn is_cluster(conn: &mut MySqlConnection) -> sqlx::Result<bool> {
+    let size = raw_sql("SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'");
+    let Some(size) = size.fetch_optional(conn).await? else {
+        return Ok(false);
+    };
+    let size: String = size.try_get(1)?;
+    Ok(size.parse().is_ok_and(|size: u32| size > 1))
 }
 
 /// How far an earlier try came.
