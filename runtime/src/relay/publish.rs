@@ -340,7 +340,7 @@ impl Answered {
     }
 
     /// The sink has taken or refused it, so it is not down.
-    fn is_of_the_sink(&self) -> bool {
+    pub(super) fn is_of_the_sink(&self) -> bool {
         let decided = matches!(self.delivery, Delivery::Published | Delivery::Rejected(_));
         decided && self.is_of_the_sink
     }

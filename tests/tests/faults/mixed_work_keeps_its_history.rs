@@ -35,7 +35,7 @@ fn assert_enough(history: &History, interrupted: usize) {
         ("broken", failed("broken"), 5),
         ("transaction lost", failed("TransactionLost"), 3),
         ("interrupted", failed("Interrupted"), interrupted),
-        ("received", received, 60),
+        ("received", received, 40),
         ("received again", again, 1),
     ];
     let enough = counts.iter().all(|(_, seen, needed)| seen >= needed);
