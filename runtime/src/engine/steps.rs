@@ -23,7 +23,9 @@ impl<DB: Dialect> Ledger<DB> {
         let mut lent = self.lend().await?;
         let holder = match DB::holder(lent.conn(), self.sql(), owner.hash()).await {
             // The claim finds out again, and knows how to go on after a broken connection.
-            Err(error) if DB::fault(&error) == Fault::Disconnected => return Ok(None),
+            Err(error) if matches!(DB::fault(&error), Fault::Disconnected | Fault::WrongServer) => {
+                return Ok(None);
+            }
             holder => holder.map_err(store::error::<DB>)?,
         };
         self.give_back(lent);

@@ -25,14 +25,22 @@ pub struct Rejected {
     fatal: bool,
 }
 
-/// Why the other side could not be asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why the other side could not be asked. Two are equal that have the same reason and ask for the same pause, whatever they were made by.
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the sink is unavailable: {reason}")]
 pub struct Unavailable {
     reason: Reason,
     at_least: Duration,
     timed_out: bool,
 }
+
+impl PartialEq for Unavailable {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.reason, self.at_least) == (&other.reason, other.at_least)
+    }
+}
+
+impl Eq for Unavailable {}
 
 type Reason = Cow<'static, str>;
 

@@ -135,15 +135,20 @@ impl<DB: Dialect> Batch<DB> {
     }
 
     /// Until it is done or every lease has ended: what was published must not be published again.
-    async fn settle_published(&self, ids: &[(u16, i64)]) -> bool {
+    async fn settle_published(&mut self, ids: &[(u16, i64)]) -> bool {
         let mut tries = 0;
-        let held = |lease: &Lease| self.shared.partitions.until(&[*lease]).is_some();
+        let shared = Arc::clone(&self.shared);
+        let held = |lease: &Lease| shared.partitions.until(&[*lease]).is_some();
         while self.leases.iter().any(held) {
             match self.shared.port.settle(&self.leases, ids).await {
                 Ok(settled) if settled < ids.len() as u64 => {
                     let lost = ids.len() as u64 - settled;
                     metrics::counter!("effectively_relay_unsettled_total").increment(lost);
                     tracing::warn!(target: "effectively::relay", lost, "a lease was lost: another relay may publish again what was published");
+                    if tries == 0 {
+                        // Not read again before the leases were looked at: it would be published over and over.
+                        self.finish_all(Finish::Unwritten);
+                    }
                     return true;
                 }
                 Ok(_) => return true,

@@ -26,12 +26,15 @@ pub(super) async fn keep<DB: Dialect>(shared: Arc<Shared<DB>>) -> Error {
                 ttl / 3
             }
             Ok(Some(others)) => {
-                let since = *refused_since.get_or_insert_with(Instant::now);
                 // One that was killed looks alive until its time is over.
-                if let Some(refusal) = refusal(&shared, &others)
-                    && since.elapsed() > ttl * 2
-                {
-                    return refusal;
+                match refusal(&shared, &others) {
+                    Some(refusal) => {
+                        let since = refused_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() > ttl * 2 {
+                            return refusal;
+                        }
+                    }
+                    None => refused_since = None,
                 }
                 tracing::warn!(
                     target: "effectively::relay", routes = shared.port.group().routes, others = ?others,

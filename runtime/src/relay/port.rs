@@ -203,6 +203,6 @@ impl<DB: Dialect> Port<DB> {
     }
 
     pub(super) async fn acquit(&self, lease: Lease, outbox_id: i64) -> Result<(), Error> {
-        ask!(write self.acquit(self.relay, lease, outbox_id))
+        ask!(write self.acquit(lease, outbox_id))
     }
 }

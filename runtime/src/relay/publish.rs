@@ -158,7 +158,6 @@ async fn in_waves<DB: Dialect>(
     let mut doubtful: VecDeque<Envelope> = VecDeque::new();
     loop {
         doubtful.retain(|event| !stopped.contains(&event.lane()));
-        let one_by_one = !doubtful.is_empty();
         let wave = if let Some(event) = doubtful.pop_front() {
             vec![event]
         } else if keeps_order {
@@ -169,8 +168,6 @@ async fn in_waves<DB: Dialect>(
         if wave.is_empty() {
             return Ended::Well;
         }
-        // In one call for all the sink itself lets nothing pass.
-        let in_lanes = one_by_one || !keeps_order;
         let wave = Arc::new(wave);
         let answers = match call(shared, route, &wave, leases).await {
             Called::Answered(answers) => answers,
@@ -200,7 +197,7 @@ async fn in_waves<DB: Dialect>(
             }
             let goes_on = match &answered.delivery {
                 Delivery::Published => true,
-                Delivery::Rejected(_) => in_lanes && !routed.parks(&event.lane()),
+                Delivery::Rejected(_) => !routed.parks(&event.lane()),
                 Delivery::Unavailable(why) => {
                     // Of several, the one that asks for the longest pause.
                     if down
@@ -213,7 +210,7 @@ async fn in_waves<DB: Dialect>(
                 }
                 Delivery::Held => false,
             };
-            if !goes_on && in_lanes {
+            if !goes_on {
                 stopped.insert(event.lane());
             }
             published.answers.push(answered);

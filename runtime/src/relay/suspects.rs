@@ -13,6 +13,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Suspects(Mutex<Vec<(Lease, i64)>>);
 
+/// How often a note is tried to be taken back when its lease is over: about half a second.
+const AFTER_THE_LEASE: u32 = 8;
+
 /// What the database knows of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noted {
@@ -43,15 +46,16 @@ pub(super) async fn note<DB: Dialect>(
     }
 }
 
-/// The sink has answered, or was not asked. Tried until it is taken back or the lease has ended.
+/// The sink has answered, or was not asked. Tried until it is taken back, and for a moment when the lease is over.
 pub(super) async fn acquit<DB: Dialect>(shared: &Shared<DB>, lease: Lease, outbox_id: i64) {
     let mut tries = 0;
     while let Err(error) = shared.port.acquit(lease, outbox_id).await {
         tracing::warn!(target: "effectively::relay", %error, "the database failed");
-        if !error.is_retryable() || shared.partitions.until(&[lease]).is_none() {
+        tries += 1;
+        let held = shared.partitions.until(&[lease]).is_some();
+        if !error.is_retryable() || !held && tries > AFTER_THE_LEASE {
             break;
         }
-        tries += 1;
         tokio::time::sleep(pause(tries)).await;
     }
     let noted = (lease, outbox_id);

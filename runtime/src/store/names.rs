@@ -24,7 +24,9 @@ const TABLES: [&str; 10] = [
 ];
 
 /// Procedures and functions, on Postgres.
-const ROUTINES: [&str; 8] = [
+const ROUTINES: [&str; 10] = [
+    "claim_key",
+    "complete_key",
     "protect_session",
     "claim",
     "complete_or_raise",
@@ -153,6 +155,7 @@ impl GivenNames {
 
 impl Names {
     /// The schema, unquoted.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(crate) fn schema(&self) -> &str {
         &self.schema
     }

@@ -17,6 +17,10 @@ use super::{
 use crate::model::{Envelope, Headers, Pattern};
 
 /// Which events to read.
+#[cfg_attr(
+    not(feature = "mysql"),
+    allow(dead_code, reason = "MySQL alone reads all of it")
+)]
 #[derive(Debug, Clone, Copy)]
 pub struct Due<'a> {
     pub(crate) partitions: &'a [u16],
@@ -168,11 +172,11 @@ pub trait RelayVerbs: Verbs {
         outbox_id: i64,
     ) -> impl Future<Output = sqlx::Result<Option<u16>>> + Send;
 
-    /// Takes back what [`suspect`](Self::suspect) has noted under this lease: publishing has come to an end.
+    /// Takes back what [`suspect`](Self::suspect) has noted under this lease: publishing has come to an end. The lease may be over: the note
+    /// names its epoch, so nobody else's is taken back.
     fn acquit(
         conn: &mut Self::Connection,
         sql: &Self::Sql,
-        relay: Uuid,
         lease: Lease,
         outbox_id: i64,
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
@@ -268,6 +272,7 @@ pub(super) fn by_partition<T>(
 }
 
 /// Where events of a partition wait that may not be published yet.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) fn waiting_room(partition: u16) -> i16 {
     -1 - number(partition)
 }

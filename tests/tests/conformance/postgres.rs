@@ -149,7 +149,60 @@ on_every_database!([postgres]
     a_body_that_gives_up_its_rights_frees_the_key,
     a_session_that_is_read_only_is_replaced,
     a_pool_of_a_former_primary_is_replaced_at_the_first_call,
+    a_transaction_that_a_borrower_has_left_open_is_not_committed,
+    a_commit_that_the_server_refuses_costs_no_connection,
 );
+
+async fn a_transaction_that_a_borrower_has_left_open_is_not_committed<DB: ShopDb>(db: TestDb<DB>) {
+    let mut shop = Shop::open(db).await;
+    shop.ledger = Ledger::new(shop.db.pool_with(1, None));
+    for (n, left) in [
+        "begin; insert into orders values ('half')",
+        "begin; select 1 / 0",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut conn = shop.ledger.pool().acquire().await.expect("a connection");
+        // sqlx knows nothing of it.
+        let _ = DB::execute(&mut conn, left).await;
+        drop(conn);
+        shop.order(&n.to_string()).await.expect("an order");
+    }
+    let half = "select count(*) from orders where item = 'half'";
+    assert_eq!(shop.db.number(half).await, 0);
+    assert_eq!(shop.orders().await, 2);
+}
+
+async fn a_commit_that_the_server_refuses_costs_no_connection<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    let session = async |ledger: &Ledger<DB>| {
+        let mut conn = ledger.pool().acquire().await.expect("a connection");
+        DB::number(&mut conn, "select pg_backend_pid()::bigint")
+            .await
+            .expect("a number")
+    };
+    shop.db.execute("create function refuses() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$; \
+         create constraint trigger refuses after insert on orders deferrable initially deferred for each row execute function refuses()").await;
+    for literals in [false, true] {
+        let ledger = Ledger::builder(shop.db.pool_with(1, None)).payload_literals(literals);
+        let ledger = ledger.build().expect("a ledger");
+        let first = session(&ledger).await;
+        let body = async |tx: &mut DB::Connection| {
+            insert::<DB>(tx, "a").await?;
+            Ok::<_, ShopError>(String::from("x"))
+        };
+        assert!(ledger.run(shop_key("a"), body).await.is_err());
+        assert_eq!(session(&ledger).await, first);
+        let mut conn = ledger.pool().acquire().await.expect("a connection");
+        DB::execute(
+            &mut conn,
+            "create temp table writable (n int); drop table writable",
+        )
+        .await
+        .expect("a write");
+    }
+}
 
 async fn a_body_that_makes_its_transaction_read_only_frees_the_key<DB: ShopDb>(db: TestDb<DB>) {
     let shop = Shop::open(db).await;

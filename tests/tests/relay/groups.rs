@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use effectively::sink::Memory;
-use effectively::{Emit, Error, ErrorKind, Event, RelayBuilder};
+use effectively::{Emit, Error, ErrorKind, Event, LeaseState, RelayBuilder};
 use effectively_tests::{TestDb, eventually, on_every_database};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use crate::shop::{Mail, Numbered, Running, SOON, Shop, ShopDb, brisk, in_order};
 
 on_every_database!(
     relays_for_different_topics_share_one_outbox,
+    a_relay_that_gives_partitions_up_frees_none_of_another_group,
     a_relay_with_other_routes_for_a_topic_is_refused,
     a_relay_with_one_more_route_goes_on_where_the_one_before_it_ended,
     relays_that_start_at_once_with_different_routes_publish_one_group_after_the_other,
@@ -89,6 +90,32 @@ async fn relays_for_different_topics_share_one_outbox<DB: ShopDb>(db: TestDb<DB>
     last.stop().await;
     assert_all_in_order(&numbers, 8);
     assert_all_in_order(&mails, 8);
+}
+
+async fn a_relay_that_gives_partitions_up_frees_none_of_another_group<DB: ShopDb>(db: TestDb<DB>) {
+    let shop = Shop::open(db).await;
+    let numbers = || brisk(shop.elsewhere()).route("numbers", Memory::new());
+    let mails = brisk(shop.elsewhere()).route("mail.*", Memory::new());
+    let _mails = Running::start(mails.lease(Duration::from_secs(30)));
+    let _first = Running::start(numbers());
+    eventually(SOON, async || shop.holders().await == [64, 64]).await;
+    let of_mails = async || {
+        let mut leases = shop.ledger.outbox().leases().await.expect("the leases");
+        leases.retain(|lease| {
+            lease
+                .routes
+                .as_deref()
+                .is_some_and(|routes| routes.contains("mail"))
+        });
+        let of = |lease: &LeaseState| (lease.partition, lease.holder, lease.epoch);
+        leases.iter().map(of).collect::<Vec<_>>()
+    };
+    let before = of_mails().await;
+    assert_eq!(before.len(), 64);
+    // The first one gives half of its partitions up.
+    let _second = Running::start(numbers());
+    eventually(SOON, async || shop.holders().await == [32, 32, 64]).await;
+    assert_eq!(of_mails().await, before);
 }
 
 async fn a_relay_with_other_routes_for_a_topic_is_refused<DB: ShopDb>(db: TestDb<DB>) {

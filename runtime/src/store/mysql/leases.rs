@@ -128,12 +128,13 @@ impl LeaseVerbs for MySql {
         let before = held_by(conn, sql, member.relay).await?;
         // Assignments go from left to right: deaths are counted before the holder is the new one.
         let statement = sql.fill(
-            "UPDATE {leases} SET deaths = CASE WHEN holder IS NULL THEN deaths ELSE LEAST(deaths + 1, 1000) END, \
+            "UPDATE {leases} SET deaths = CASE WHEN holder IS NULL OR holder = ? THEN deaths ELSE LEAST(deaths + 1, 1000) END, \
              holder = ?, epoch = epoch + 1, expires_at = (SELECT r.expires_at FROM {relays} AS r WHERE r.id = ?) \
              WHERE group_no = ? AND (holder IS NULL OR expires_at <= {now}) \
              AND EXISTS (SELECT 1 FROM {relays} AS r WHERE r.id = ?) ORDER BY rand() LIMIT ?",
         );
-        let query = sqlx::query(statement).bind(member.relay).bind(member.relay);
+        let query = sqlx::query(statement).bind(member.relay);
+        let query = query.bind(member.relay).bind(member.relay);
         let query = query.bind(member.group).bind(member.relay);
         query.bind(limit).execute(&mut *conn).await?;
         let mut leases = held_by(conn, sql, member.relay).await?;

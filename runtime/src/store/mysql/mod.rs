@@ -121,7 +121,7 @@ impl Verbs for MySql {
         }
         match number(error) {
             // Deadlock; MariaDB with `innodb_snapshot_isolation`, its default since 11.6: the record has changed since it was read.
-            Some(1213 | 1020) => Fault::Conflict,
+            Some(1213 | 1020 | 3101) => Fault::Conflict,
             // On the database, a table, a column; a privilege of the server; on a routine.
             Some(1044 | 1142 | 1143 | 1227 | 1370) => Fault::Forbidden,
             Some(1146) => Fault::TablesMissing,
@@ -251,9 +251,9 @@ impl Verbs for MySql {
 
 /// Keeps what a call changes, and ends what a session without `autocommit` may have begun. A COMMIT or ROLLBACK that begins the
 /// next transaction (`completion_type`) would end none of ours.
-const ENTER: &str = "SET @effectively_wait = @@SESSION.innodb_lock_wait_timeout, @effectively_autocommit = @@SESSION.autocommit, \
+const ENTER: &str = "ROLLBACK AND NO CHAIN NO RELEASE; SET @effectively_wait = @@SESSION.innodb_lock_wait_timeout, @effectively_autocommit = @@SESSION.autocommit, \
     @effectively_read_only = @@SESSION./*!80000 transaction_read_only *//*M! tx_read_only */, \
-    SESSION autocommit = 1, SESSION completion_type = 0, SESSION /*!80000 transaction_read_only *//*M! tx_read_only */ = 0";
+    SESSION timestamp = DEFAULT, SESSION autocommit = 1, SESSION completion_type = 0, SESSION /*!80000 transaction_read_only *//*M! tx_read_only */ = 0";
 
 /// For as long as the call runs: nothing can be written but in a transaction that says READ WRITE. A claim that came between the
 /// locking read and our INSERT is waited for one second.
@@ -305,7 +305,7 @@ async fn put_right(conn: &mut MySqlConnection) -> sqlx::Result<bool> {
     if changed == 0 {
         return Ok(false);
     }
-    let message = format!("{ROLLBACK}; {ENTER}; {PUT_RIGHT}");
+    let message = format!("{ENTER}; {PUT_RIGHT}");
     raw_sql(AssertSqlSafe(message)).execute(conn).await?;
     Ok(true)
 }

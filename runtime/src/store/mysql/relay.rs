@@ -231,21 +231,16 @@ impl RelayVerbs for MySql {
     async fn acquit(
         conn: &mut MySqlConnection,
         sql: &Sql,
-        relay: Uuid,
         lease: Lease,
         outbox_id: i64,
     ) -> sqlx::Result<()> {
-        let statement = format!(
-            "UPDATE {{outbox}} SET crashes = GREATEST(crashes - 1, 0), suspected_by = NULL \
-             WHERE partition_no = ? AND id = ? AND suspected_by = ? AND partition_no IN ({})",
-            still_held(Fence {
-                relay,
-                leases: &[lease]
-            })
+        let statement = sql.fill(
+            "UPDATE {outbox} SET crashes = GREATEST(crashes - 1, 0), suspected_by = NULL \
+             WHERE partition_no = ? AND id = ? AND suspected_by = ?",
         );
-        let query = sqlx::query(sql.fill(&statement)).persistent(false);
-        let query = query.bind(number(lease.partition)).bind(outbox_id);
-        query.bind(lease.epoch).execute(conn).await.map(drop)
+        let query = sqlx::query(statement).bind(number(lease.partition));
+        let query = query.bind(outbox_id).bind(lease.epoch);
+        query.execute(conn).await.map(drop)
     }
 
     async fn notify(_: &mut MySqlConnection, _: &Sql) -> sqlx::Result<bool> {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Sql;
 use crate::store::{
-    leases::{Fence, Lease, LeaseState, LeaseVerbs, Member, Pulse, held, ttl_ms},
+    leases::{Fence, Lease, LeaseState, LeaseVerbs, Member, Pulse, held, holding, ttl_ms},
     millis,
     relay::numbers,
 };
@@ -21,10 +21,13 @@ impl LeaseVerbs for Postgres {
         apart: impl Fn(Option<&str>) -> bool + Send + Sync,
     ) -> sqlx::Result<Vec<Option<String>>> {
         let mut tx = conn.begin().await?;
-        // Readers and heartbeats go on.
-        raw_sql(sql.fill("LOCK TABLE {relays} IN SHARE ROW EXCLUSIVE MODE"))
-            .execute(&mut *tx)
-            .await?;
+        // Heartbeats of all groups wait for it, so a relay that comes to a halt in between must not hold it for long.
+        raw_sql(sql.fill(
+            "SET LOCAL idle_in_transaction_session_timeout = '2s'; SET LOCAL lock_timeout = '2s'; \
+             LOCK TABLE {relays} IN SHARE ROW EXCLUSIVE MODE",
+        ))
+        .execute(&mut *tx)
+        .await?;
         // Not `now()`: the lock may have come late in the transaction.
         let others = sql.fill(
             "SELECT routes FROM {relays} WHERE expires_at > clock_timestamp() AND id <> $1 AND group_no IS DISTINCT FROM $2",
@@ -109,7 +112,7 @@ impl LeaseVerbs for Postgres {
         let statement = sql.fill(
             "WITH free AS (SELECT partition_no FROM {leases} WHERE group_no = $2 AND (holder IS NULL OR expires_at <= now()) \
              ORDER BY random() LIMIT $3 FOR UPDATE SKIP LOCKED) \
-             UPDATE {leases} AS l SET deaths = CASE WHEN l.holder IS NULL THEN l.deaths ELSE least(l.deaths + 1, 1000) END, \
+             UPDATE {leases} AS l SET deaths = CASE WHEN l.holder IS NULL OR l.holder = $1 THEN l.deaths ELSE least(l.deaths + 1, 1000) END, \
              holder = $1, epoch = l.epoch + 1, expires_at = r.expires_at FROM free, {relays} AS r \
              WHERE l.partition_no = free.partition_no AND l.group_no = $2 AND r.id = $1 \
              RETURNING l.partition_no, l.epoch, l.deaths",
@@ -130,8 +133,8 @@ impl LeaseVerbs for Postgres {
 
     async fn give_up(conn: &mut PgConnection, sql: &Sql, fence: Fence<'_>) -> sqlx::Result<()> {
         let statement = format!(
-            "UPDATE {{leases}} SET holder = NULL, expires_at = now() WHERE partition_no IN ({})",
-            still_held(fence)
+            "UPDATE {{leases}} AS l SET holder = NULL, expires_at = now() WHERE {}",
+            holding(fence, "now()", &format!("'{}'", fence.relay))
         );
         raw_sql(sql.fill(&statement)).execute(conn).await.map(drop)
     }

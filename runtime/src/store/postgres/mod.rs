@@ -75,8 +75,8 @@ impl Verbs for Postgres {
             claims: names.full("claims"),
             outbox: names.full("outbox"),
             protect: format!("BEGIN; CALL {}(); COMMIT; ", names.full("protect_session")),
-            claim: names.full("claim"),
-            complete_or_raise: names.full("complete_or_raise"),
+            claim: names.full("claim_key"),
+            complete_or_raise: names.full("complete_key"),
             check_attempt: names.full("check_attempt"),
             lock: claims::lock_of(&names.full("claims")),
             complete: statement(&claims::complete()),
@@ -136,6 +136,8 @@ impl Verbs for Postgres {
             }
             Some(connection) if connection.starts_with("08") => Fault::Disconnected,
             Some(READ_ONLY) => Fault::WrongServer,
+            // A borrower has left a transaction open, or one that has failed: any other connection will do.
+            Some("25001" | "25P02") => Fault::WrongServer,
             // Too many connections, lock timeout, a statement that took longer than the session allows.
             Some("53300" | "55P03" | "57014") => Fault::Unavailable,
             _ => Fault::Other,
@@ -197,10 +199,18 @@ impl Verbs for Postgres {
                 .await
                 .map(drop);
         }
-        // Without a transaction the first statement fails: the body has ended it, and the connection is closed. The setting needs
-        // the COMMIT, or the ROLLBACK that sqlx queues would undo it.
+        // The setting needs the COMMIT, or the ROLLBACK that sqlx queues would undo it.
         let message = format!("ROLLBACK AND CHAIN; {TAKE_WRITES}; COMMIT AND CHAIN");
-        raw_sql(AssertSqlSafe(message)).execute(&mut *conn).await?;
+        match raw_sql(AssertSqlSafe(message)).execute(&mut *conn).await {
+            // The transaction has ended: by the body, or by a COMMIT that the server refused.
+            Err(error) if code(&error).as_deref() == Some("25P01") => {
+                let message = format!("BEGIN; {TAKE_WRITES}; COMMIT AND CHAIN");
+                raw_sql(AssertSqlSafe(message)).execute(&mut *conn).await?;
+            }
+            ended => {
+                ended?;
+            }
+        }
         lower_depth(conn);
         Ok(())
     }

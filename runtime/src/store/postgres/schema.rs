@@ -7,7 +7,7 @@ use sqlx::{
     raw_sql,
 };
 
-use crate::store::{FoundSchema, Limits, Names, SchemaVerbs, Spelling};
+use crate::store::{Fault, FoundSchema, Limits, Names, SchemaVerbs, Spelling, Verbs};
 
 /// Whether it changed: the search path begins as `reset_val`, which holds what role, database and start-up options set. Another role
 /// means another `"$user"` in it.
@@ -62,6 +62,13 @@ impl SchemaVerbs for Postgres {
         // What a borrower may have set, and never what the server or the role says. The connection is closed afterwards.
         raw_sql(super::TAKE_WRITES).execute(&mut *conn).await?;
         conn.lock().await
+    }
+
+    /// A relay that settles takes its locks in another order.
+    fn meets_another(error: &sqlx::Error) -> bool {
+        let refused = error.as_database_error();
+        Postgres::fault(error) == Fault::Conflict
+            || refused.is_some_and(|refused| refused.is_unique_violation())
     }
 
     async fn unlock_migrations(conn: &mut PgConnection, _: &Names) -> Result<(), MigrateError> {

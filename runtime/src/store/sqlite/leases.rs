@@ -117,12 +117,13 @@ impl LeaseVerbs for Sqlite {
     ) -> sqlx::Result<Vec<Lease>> {
         let before = held_by(conn, sql, member.relay).await?;
         let statement = sql.fill(
-            "UPDATE {leases} SET deaths = CASE WHEN holder IS NULL THEN deaths ELSE min(deaths + 1, 1000) END, \
+            "UPDATE {leases} SET deaths = CASE WHEN holder IS NULL OR holder = ? THEN deaths ELSE min(deaths + 1, 1000) END, \
              holder = ?, epoch = epoch + 1, expires_at = (SELECT r.expires_at FROM {relays} AS r WHERE r.id = ?) \
              WHERE group_no = ? AND EXISTS (SELECT 1 FROM {relays} AS r WHERE r.id = ?) AND partition_no IN \
              (SELECT partition_no FROM {leases} WHERE group_no = ? AND (holder IS NULL OR expires_at <= {now}) ORDER BY random() LIMIT ?)",
         );
-        let query = sqlx::query(statement).bind(member.relay).bind(member.relay);
+        let query = sqlx::query(statement).bind(member.relay);
+        let query = query.bind(member.relay).bind(member.relay);
         let query = query
             .bind(member.group)
             .bind(member.relay)

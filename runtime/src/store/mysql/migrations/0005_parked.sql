@@ -1,4 +1,8 @@
 -- Tables of `effectively`, version 5: an event that waits to be tried again holds up its key on its own route, and no other.
+
+-- An earlier relay counted every try, whether it was under way when the relay died or not.
+UPDATE effectively_outbox SET crashes = 0 WHERE crashes > 0;
+
 -- One statement, so that it happens as a whole.
 ALTER TABLE effectively_outbox
     -- Whether later events of its key may pass it while it waits to be tried again.

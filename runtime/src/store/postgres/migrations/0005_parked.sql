@@ -2,6 +2,8 @@
 
 -- Whether later events of its key may pass it while it waits to be tried again.
 ALTER TABLE effectively_outbox ADD COLUMN passable boolean NOT NULL DEFAULT false;
+-- An earlier relay counted every try, whether it was under way when the relay died or not.
+UPDATE effectively_outbox SET crashes = 0 WHERE crashes > 0;
 -- The epoch of the lease under which it alone was last being published. `crashes` counts each lease once.
 ALTER TABLE effectively_outbox ADD COLUMN suspected_by bigint;
 

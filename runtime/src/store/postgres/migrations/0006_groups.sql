@@ -1,5 +1,11 @@
 -- Tables of `effectively`, version 6: relays with different routes share one outbox.
 
+-- The topics of a partition, and the events of each in their order. Where many events wait for a relay of another group, or for a
+-- sink that is down, reading all that stand before those of the other topics would take longer and longer. No index takes a
+-- text of any length, so it has the beginning of a topic.
+CREATE INDEX effectively_outbox_topics ON effectively_outbox (partition_no, (left(topic, 200) COLLATE "C"), id);
+-- It comes first: it takes long, and relays need the tables below to hold their leases.
+
 -- All relays with the same routes are a group, and each group has leases of its own. 0: of no group yet.
 ALTER TABLE effectively_leases ADD COLUMN group_no bigint NOT NULL DEFAULT 0;
 ALTER TABLE effectively_leases DROP CONSTRAINT effectively_leases_pkey;
@@ -9,11 +15,6 @@ ALTER TABLE effectively_leases ADD PRIMARY KEY (partition_no, group_no);
 ALTER TABLE effectively_relays ADD COLUMN group_no bigint;
 -- The topics of its routes, a JSON list.
 ALTER TABLE effectively_relays ADD COLUMN routes text;
-
--- The topics of a partition, and the events of each in their order. Where many events wait for a relay of another group, or for a
--- sink that is down, reading all that stand before those of the other topics would take longer and longer. No index takes a
--- text of any length, so it has the beginning of a topic.
-CREATE INDEX effectively_outbox_topics ON effectively_outbox (partition_no, (left(topic, 200) COLLATE "C"), id);
 
 -- What effectively_due answers, read topic by topic.
 CREATE FUNCTION effectively_due_by_topic (

@@ -1,7 +1,6 @@
 -- Routines of `effectively`, version 7: what a call sends.
 
-DROP PROCEDURE effectively_claim (bytea, text, bytea, bytea, bigint, bigint);
-DROP PROCEDURE effectively_complete_or_raise (bytea, bytea, bytea);
+-- The procedures effectively_claim and effectively_complete_or_raise of version 1 stay for processes that have not been replaced yet.
 
 -- The first step of a call, in a transaction of its own: from here to the end of the call the server refuses every write outside
 -- a transaction that says READ WRITE. sqlx answers a savepoint that is dropped before the server has answered with a ROLLBACK of
@@ -10,6 +9,10 @@ DROP PROCEDURE effectively_complete_or_raise (bytea, bytea, bytea);
 -- A session that is read-only already leads to a server that must not be written to: READ WRITE would overrule that.
 CREATE PROCEDURE effectively_protect_session () LANGUAGE plpgsql AS $$
 BEGIN
+    -- A transaction that an earlier borrower has left open is not committed with ours: its time is not that of this message.
+    IF now() <> statement_timestamp() THEN
+        RAISE EXCEPTION 'effectively: the session is in a transaction' USING ERRCODE = 'active_sql_transaction';
+    END IF;
     IF current_setting('transaction_read_only') = 'on' OR set_config('default_transaction_read_only', 'on', false) IS NULL THEN
         RAISE EXCEPTION 'effectively: the session is read-only' USING ERRCODE = 'read_only_sql_transaction';
     END IF;
@@ -19,7 +22,7 @@ $$;
 -- Claims a key or raises. Never waits: the try-lock tells that another call holds the key, the primary key decides.
 -- A function, so that the server plans its statements once per session and not once per call, and called by SELECT, whose constants
 -- every version of pg_stat_statements leaves out. Bytes come as hex: no setting changes how it is read.
-CREATE FUNCTION effectively_claim (
+CREATE FUNCTION effectively_claim_key (
     claim_id text, claim_scope text, claim_attempt text, claim_fingerprint text, retention_ms bigint, lock_id bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -42,7 +45,7 @@ $$;
 -- The fence in one message with COMMIT: closes the open claim of this attempt or raises. An UPDATE of no row would let COMMIT go on.
 -- The attempt is in the error, so that no trigger of the application can raise the same by chance.
 -- The last setting ends what effectively_protect_session began, and only if COMMIT goes through.
-CREATE FUNCTION effectively_complete_or_raise (claim_id text, claim_attempt text, claim_outcome text) RETURNS void
+CREATE FUNCTION effectively_complete_key (claim_id text, claim_attempt text, claim_outcome text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     read_only text;
