@@ -1,5 +1,7 @@
 //! Where the tables are, and their migrations.
 
+use std::time::Duration;
+
 use sqlx::{
     AssertSqlSafe, MySql, MySqlConnection, Row,
     migrate::{Migrate, MigrateError, Migration},
@@ -110,15 +112,14 @@ impl SchemaVerbs for MySql {
             if let Err(error) = raw_sql(AssertSqlSafe(statement)).execute(&mut *conn).await
                 && !progress.was_done(no, &error)
             {
+                let is_there = number(&error).is_some_and(|number| DONE_BEFORE.contains(&number));
+                if is_there && is_done_by_another(conn, table, version, no).await? {
+                    return Err(MigrateError::Dirty(version));
+                }
                 if !progress.resumed && no == 0 {
                     // Refused, not cut off: nothing of it is done, and the next try must not think so.
                     let forget = format!("DELETE FROM {table} WHERE version = {version}; COMMIT");
                     raw_sql(AssertSqlSafe(forget)).execute(&mut *conn).await?;
-                }
-                let is_there = number(&error).is_some_and(|number| DONE_BEFORE.contains(&number));
-                if is_there && is_cluster(conn).await? {
-                    // Another node is at it: the lock of migrations is local to a node.
-                    return Err(MigrateError::Dirty(version));
                 }
                 return Err(MigrateError::ExecuteMigration(error, version));
             }
@@ -143,6 +144,36 @@ async fn is_cluster(conn: &mut MySqlConnection) -> sqlx::Result<bool> {
     let size: String = size.try_get(1)?;
     Ok(size.parse().is_ok_and(|size: u32| size > 1))
 }
+
+/// Whether another node of a cluster is at the same migration, since the lock is local to a node: then it soon notes that the statement
+/// is done. Else a table of the application is in the way.
+async fn is_done_by_another(
+    conn: &mut MySqlConnection,
+    table: &str,
+    version: i64,
+    no: i64,
+) -> sqlx::Result<bool> {
+    raw_sql("ROLLBACK").execute(&mut *conn).await?;
+    if !is_cluster(conn).await? {
+        return Ok(false);
+    }
+    let done = format!(
+        "SELECT COUNT(*) FROM {table} WHERE version = ? AND (success OR execution_time > ?)"
+    );
+    for _ in 0..LOOKS {
+        let query = sqlx::query_scalar(AssertSqlSafe(done.clone())).bind(version);
+        let done: i64 = query.bind(no).fetch_one(&mut *conn).await?;
+        if done > 0 {
+            return Ok(true);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(false)
+}
+
+/// How long a definition may take on another node: 10 seconds.
+const LOOKS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// How far an earlier try came.
 struct Progress {
