@@ -151,7 +151,7 @@ impl<DB: Dialect> Ledger<DB> {
     }
 
     /// At a start: makes the identity's row again if all tables were emptied, and warns of what other processes have noted. The
-    /// first use does that as well, so an error here is none of the start.
+    /// first use does that as well, so an error here does not fail the start.
     pub(super) async fn look_around(&self) {
         let shared = async {
             self.identity().await?;

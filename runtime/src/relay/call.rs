@@ -35,7 +35,7 @@ pub(super) async fn call<DB: Dialect>(
     let mut task = Aborting(tokio::spawn(async move { sink.publish(&batch).await }));
     let patience = Instant::now() + shared.settings.publish_timeout;
     let ended = loop {
-        // Past the end of the lease another relay publishes, so nothing of ours may still be on its way.
+        // Past the end of the lease another relay publishes, so no call of ours may still be in flight.
         let Some(until) = shared.partitions.until(leases) else {
             return Called::Late;
         };

@@ -30,7 +30,7 @@ pub struct Member<'a> {
 /// What a heartbeat finds.
 #[derive(Debug, Clone, Copy)]
 pub struct Pulse {
-    /// How many relays of the group are alive, itself included. `None`: it is none of them, or relays of an earlier version,
+    /// How many relays of the group are alive, itself included. `None`: it is not alive itself, or relays of an earlier version,
     /// which know no groups, are alive as well.
     pub(crate) alive: Option<u64>,
     /// How many leases the group has, held or not.

@@ -97,7 +97,7 @@ pub struct Backlog {
 /// One verb per thing the relay does to the database. Each is one statement, or one transaction of its own.
 #[doc(hidden)]
 pub trait RelayVerbs: Verbs {
-    /// Puts a session right for statements outside a call, whatever an earlier borrower has set in it. Answers whether it must be
+    /// Puts a session right for statements outside a call, whatever an earlier borrower has set in it. Returns whether it must be
     /// put back. Where nothing that a session holds moves our statements, there is nothing to do.
     fn put_right(_conn: &mut Self::Connection) -> impl Future<Output = sqlx::Result<bool>> + Send {
         async { Ok(false) }

@@ -299,7 +299,7 @@ const PUT_BACK: &str = "SET SESSION sql_safe_updates = CAST(@effectively_safe_up
     SESSION character_set_connection = @effectively_connection, SESSION collation_connection = @effectively_collation, \
     SESSION /*!80000 transaction_isolation *//*M! tx_isolation */ = @effectively_isolation";
 
-/// Puts a session right for statements outside a call. Answers whether it was changed, so that it must be put back.
+/// Puts a session right for statements outside a call. Returns whether it was changed and must be put back.
 async fn put_right(conn: &mut MySqlConnection) -> sqlx::Result<bool> {
     let changed: i64 = sqlx::query_scalar(CHANGED).fetch_one(&mut *conn).await?;
     if changed == 0 {

@@ -67,7 +67,7 @@ impl SchemaVerbs for MySql {
             .await
     }
 
-    // MariaDB refuses the time limit of sqlx's lock, so that there it is none.
+    // MariaDB refuses the time limit of sqlx's lock, so sqlx's lock does not hold there.
     async fn lock_migrations(
         conn: &mut MySqlConnection,
         names: &Names,

@@ -32,7 +32,7 @@ impl SchemaVerbs for Sqlite {
         Ok(())
     }
 
-    // There is none: what a second process meets is tried again.
+    // SQLite has no such lock: a second process that meets the first one tries again.
     async fn lock_migrations(_: &mut SqliteConnection, _: &Names) -> Result<(), MigrateError> {
         Ok(())
     }
